@@ -39,10 +39,13 @@ class ScriptedEngine:
     usual_seconds: float = 0.05  # for a transcript
     chat_seconds: float = 0.05  # for each piece of the answer
     tts_seconds: Sequence[float] = (0.05,)  # for each second of sound, in order; the last goes on
+    language: str = "en"  # of what is heard
+    chosen: VoiceChoice | None = None  # the voice of the answer
     breaks: str = ""  # the stage that fails
     answered_at: float | None = None  # when the model was no longer needed
     transcribed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    asides: list[str] = field(default_factory=list)
     prepared: list[Sequence[Message]] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)
     made: int = 0
@@ -62,11 +65,12 @@ class ScriptedEngine:
         heard = sum(probability >= 0.5 for probability in speech)
         text = self.texts[max(windows for windows in self.texts if windows <= heard)]
         self.transcribed.append(text)
-        return Transcription(text, "en")
+        return Transcription(text, self.language)
 
     async def stream(self, conversation: Any, sampling: Sampling = AS_CONFIGURED) -> AsyncGenerator[ChatDelta, None]:
         question = conversation[-1].content
         self.asked.append(question)
+        self.asides.append(conversation[-1].aside)
         try:
             for text in self.answer or [f"You said {question}"]:
                 await asyncio.sleep(self.chat_seconds)
@@ -78,6 +82,7 @@ class ScriptedEngine:
             self.answered_at = asyncio.get_running_loop().time()
 
     async def speaker(self, choice: VoiceChoice) -> "ScriptedEngine":
+        self.chosen = choice
         return self
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:

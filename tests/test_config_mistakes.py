@@ -38,6 +38,25 @@ MISTAKES = [
         "4: wake.per_word.alexa.treshold: unknown key; did you mean 'threshold'?",
     ),
     ("stt:\n  language: fr", "2: stt.language: model tiny.en does not know 'fr'"),
+    ("languages: [fr]", "1: languages[0]: model tiny.en does not know 'fr'"),
+    ("languages: [fr, klingon]", "1: languages[1]: expected the code of a language that Whisper knows"),
+    ("languages: [auto]", "1: languages[0]: input should be a valid string"),
+    (
+        "languages: [no, en]",
+        '1: languages[0]: input should be a valid string, found False; quote what is to be text: "no"',
+    ),
+    (
+        "languages: [fr, en]\nstt:\n  model: base\n  language: fr",
+        "4: stt.language: all that is said would be taken for 'fr', but languages is fr, en; expected one of the two",
+    ),
+    (
+        "languages: fr\nstt:\n  model: base\n  language: de",
+        "4: stt.language: all that is said would be taken for 'de', but languages is fr; expected one of the two",
+    ),
+    (
+        "languages: [fr, en]\nstt: {model: base}\nmicrophone: x\nhost_room:\n  language: de",
+        "5: host_room.language: 'de' is not in languages; expected one of fr, en",
+    ),
     ("chat:\n  providers:\n  - type: olama", "3: chat.providers[0]: input tag 'olama'"),
     ("chat:\n  providers:\n  - type: ollama", "3: chat.providers[0].model: field required"),
     (
@@ -162,6 +181,22 @@ def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) 
 def test_a_language_becomes_whispers_code(written: str, language: str | None) -> None:
     config = parse(f"stt: {{model: base, language: {written}}}\nmicrophone: x\nhost_room: {{language: {written}}}")
     assert config.stt.language == config.host_room.language == language
+
+
+@pytest.mark.parametrize(
+    ("written", "languages"),
+    [
+        ("languages: [fr_FR, en-GB, en]", ("fr", "en")),
+        ("languages: fr", ("fr",)),
+        ("languages: [nb]\nstt: {model: base, language: 'no'}", ("no",)),
+        ("stt: {model: base, language: de}", ("de",)),
+        ("stt: {model: base}", ()),
+    ],
+)
+def test_the_languages_of_a_house_are_those_or_the_one_of_speech_to_text(
+    written: str, languages: tuple[str, ...]
+) -> None:
+    assert parse(written).spoken_languages == languages
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,23 @@ async def test_language_and_vocabulary_are_passed_on(daemon: RunningDaemon) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("spoken", "asked", "heard"),
+    [((), [None], "it"), (("fr",), ["fr"], "it"), (("fr", "it"), [None], "it"), (("fr", "en"), [None, "fr"], "it")],
+)
+async def test_a_server_may_detect_only_languages_of_the_house(
+    daemon: RunningDaemon, spoken: tuple[str, ...], asked: list[str | None], heard: str
+) -> None:
+    info = describe(daemon.daemon.engines, frozenset({Stage.STT}))
+    async with scripted(Stage.STT, info, "audio-stop", Transcript(text="La lampe.", language="it")) as (
+        hosts,
+        received,
+    ):
+        result = await RemoteTranscriber(hosts, SttSettings(), spoken).transcribe(NABU, speech=SPEECH)
+    requests = [Transcribe.from_event(event).language for event in received if Transcribe.is_type(event.type)]
+    assert (requests, result.language) == (asked, heard)
+
+
 async def test_a_server_that_hangs_costs_its_share_of_the_time(daemon: RunningDaemon) -> None:
     async with two(daemon, Stage.STT, seconds=4) as (hosts, first, second):
         stt = transcriber(hosts)

@@ -18,7 +18,7 @@ from satellite.engines.protocols import Transcription
 from satellite.engines.stt import whisper
 from satellite.engines.stt.segments import pause_before_lost_words, segments
 from satellite.engines.stt.whisper import WhisperTranscriber
-from satellite.engines.stt.whisper_text import Decoded, echoes, loop_at, text_of
+from satellite.engines.stt.whisper_text import Decoded, echoes, likeliest, loop_at, text_of
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
@@ -281,6 +281,15 @@ def test_a_damaged_model_and_required_cuda_where_there_is_none_are_errors(tmp_pa
         transcriber = WhisperTranscriber(settings, Worker(Stage.STT), languages=("en",), window_floor_seconds=12.0)
         with pytest.raises(SpeechToTextError, match=reason):
             transcriber.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoken", "language"),
+    [((), "it"), (("fr", "en"), "fr"), (("en", "fr"), "fr"), (("en", "de"), "en"), (("ja",), "it")],
+)
+def test_the_likeliest_of_the_languages_of_a_house_is_heard(spoken: tuple[str, ...], language: str) -> None:
+    detected = [("<|it|>", 0.4), ("<|fr|>", 0.3), ("<|en|>", 0.2), ("<|de|>", 0.1)]
+    assert likeliest(detected, spoken) == language
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,39 @@ def test_whisper_is_asked_for_its_own_code(language: str, code: str) -> None:
     assert closest("yue", (*WHISPER, "yue")) == "yue"
 
 
+@pytest.mark.parametrize(
+    ("model", "spoken", "asked"),
+    [
+        (WHISPER, (), None),
+        (WHISPER, ("fr", "en"), None),
+        (WHISPER, ("fr",), "fr"),
+        (("en",), ("fr", "en"), "en"),
+    ],
+)
+def test_a_language_is_detected_only_where_there_are_several(
+    model: tuple[str, ...], spoken: tuple[str, ...], asked: str | None
+) -> None:
+    worker = Worker(Stage.STT)
+    whisper = WhisperTranscriber(SttSettings(), worker, languages=model, window_floor_seconds=30.0, spoken=spoken)
+    assert whisper._language(None) == asked
+
+
+@pytest.mark.parametrize(
+    ("choice", "voice"),
+    [
+        (VoiceChoice(), "en_US"),
+        (VoiceChoice(spoken="en"), "en_US"),
+        (VoiceChoice(spoken="pt"), "pt_BR"),
+        (VoiceChoice("pt_PT-x-low", spoken="pt"), "pt_PT"),
+        (VoiceChoice("en_GB-x-low", spoken="nb"), "no_NO"),
+        (VoiceChoice("en_GB-x-low", spoken="fr"), "en_GB"),
+        (VoiceChoice(language="en-GB", spoken="pt"), "pt_BR"),
+    ],
+)
+def test_a_voice_gives_way_to_one_that_speaks_the_language_of_the_answer(choice: VoiceChoice, voice: str) -> None:
+    assert choose_voice(choice, VOICES).name == f"{voice}-x-low"
+
+
 @pytest.mark.parametrize("language", ["nb", "no", "nn", "nn-NO"])
 def test_our_own_texts_are_found_by_every_code(language: str) -> None:
     assert translated("timer_done", language) == translated("timer_done", "no") is not None

@@ -181,3 +181,24 @@ async def test_a_stage_may_take_longer_for_more_audio_or_text_and_while_sound_is
     async with asyncio.timeout(1000):
         await run.execute(inbox)
     assert codes == ([expected] if expected else [])
+
+
+# An answer is in the language of the question.
+
+
+@pytest.mark.parametrize(
+    ("languages", "spoken"), [(["fr", "en"], "fr"), (["fr"], None), ([], None)], ids=["two", "one", "none named"]
+)
+def test_an_answer_is_spoken_in_the_language_of_the_question_where_there_are_several(
+    languages: list[str], spoken: str | None
+) -> None:
+    async def answer() -> None:
+        engine, bus = ScriptedEngine(language="fr"), RunBus()
+        stages = scripted_stages(engine, languages=languages, stt={"model": "base"})
+        run, inbox = prepared(stages, bus, Stage.STT, paced)
+        assert await run.execute(inbox)
+        assert engine.chosen is not None
+        assert engine.chosen.spoken == spoken
+        assert engine.asides[0].endswith("language: fr")
+
+    run_virtually(answer())

@@ -87,6 +87,13 @@ DiskPath = Annotated[Path, AfterValidator(_path)]
 Language = Annotated[str | None, BeforeValidator(_language)]
 """Whisper's code of a language: en-US is en, nb is no, and auto is null."""
 
+Languages = Annotated[
+    tuple[Annotated[str, BeforeValidator(_language)], ...],
+    AfterValidator(lambda codes: tuple(dict.fromkeys(codes))),
+    BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...]),
+]
+"""Whisper's codes of languages, each once."""
+
 SecretText = Annotated[SecretStr | None, BeforeValidator(_hidden)]
 """A token or key in the configuration itself."""
 

@@ -17,6 +17,7 @@ def contradictions(config: Config) -> Problems:
     yield from _rooms_twice(config)
     yield from _providers_twice(config)
     yield from _host_room(config)
+    yield from _languages(config)
     yield from _pauses(config.endpoint)
 
 
@@ -65,6 +66,17 @@ def _host_room(config: Config) -> Problems:
         yield ("speaker",), "the host's own room needs a microphone as well; expected a value for microphone"
     if config.home_assistant_satellite.enabled and not config.microphone.given:
         yield ("home_assistant_satellite", "enabled"), "there is no microphone; expected a value for microphone"
+
+
+def _languages(config: Config) -> Problems:
+    """Yield a language that is fixed, though several are spoken or others than it."""
+    known, fixed = config.languages, config.stt.language
+    if known and fixed is not None and known != (fixed,):
+        reason = f"all that is said would be taken for {fixed!r}, but languages is {', '.join(known)}"
+        yield ("stt", "language"), f"{reason}; expected one of the two settings"
+    for where, place in places(config):
+        if known and place.language is not None and place.language not in known:
+            yield (*where, "language"), f"{place.language!r} is not in languages; expected one of {', '.join(known)}"
 
 
 def _pauses(endpoint: EndpointSettings) -> Problems:

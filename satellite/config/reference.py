@@ -23,6 +23,7 @@ from satellite.config.settings import Config, WakeWordSettings
 _WIDTH = 120
 
 _BASIC = {
+    "languages": (),
     "stt": ("model", "language", "device"),
     "tts": ("voice", "device"),
     "wake": ("words",),
@@ -78,6 +79,13 @@ tts:
   voice: fr_FR-siwis-medium
 chat:
   system_prompt: "Tu es la voix de la maison. Réponds en une phrase courte. Tu ne peux rien allumer ni éteindre."
+""",
+    "French and English in one house": """\
+languages: [fr, en]  # each command is answered in its own
+stt:
+  model: small
+tts:
+  voice: fr_FR-siwis-medium  # `satellite models pull tts/en_US-joe-medium` adds the other one
 """,
 }
 """Whole configurations for common houses, by title."""

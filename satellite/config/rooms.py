@@ -20,10 +20,10 @@ class RoomSettings(Settings):
     """Wake words of a satellite that streams continuously; null takes `wake.words`."""
 
     voice: str | None = None
-    """Voice of the answers; null takes `tts.voice`."""
+    """Voice of the answers; null takes `tts.voice`. Answers in another of `languages` have a voice that speaks it."""
 
     language: Language = None
-    """Language spoken in the room, such as en; null takes `stt.language`."""
+    """Language spoken in the room, such as en; null takes `languages` or `stt.language`."""
 
     persona: str | None = None
     """System prompt for this room; null takes `chat.system_prompt`."""

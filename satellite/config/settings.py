@@ -14,6 +14,7 @@ from satellite.config.base import (
     Hosts,
     IpAddress,
     Language,
+    Languages,
     Network,
     Port,
     Probability,
@@ -159,7 +160,7 @@ class SttSettings(Settings):
     """Arithmetic; `default` is int8 on a CPU and float16 on a GPU."""
 
     language: Language = None
-    """Language code such as en; null lets a multilingual model detect the language."""
+    """The one language of all that is said, such as en; null detects it, among `languages` or all of the model's."""
 
     beam_size: int = Field(1, ge=1, le=10)
     """Hypotheses kept while decoding."""
@@ -311,6 +312,13 @@ class Config(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest severity that is logged; transcripts are logged only at debug."""
 
+    languages: Languages = Field((), max_length=20)
+    """Languages that are spoken in the house, the usual one first, such as [fr, en]; empty is that of `stt.language`.
+
+    Where there are several, Whisper tells for each command which one it is in, and the answer is in that language, by a
+    voice that speaks it. A room or a client that names a language is heard in that one.
+    """
+
     wyoming: WyomingSettings = WyomingSettings()
     zeroconf: ZeroconfSettings = ZeroconfSettings()
     models: ModelSettings = ModelSettings()
@@ -339,6 +347,11 @@ class Config(Settings):
     host_room: HostRoomSettings = HostRoomSettings()
     home_assistant_satellite: HomeAssistantSatelliteSettings = HomeAssistantSatelliteSettings()
     http: HttpSettings = HttpSettings()
+
+    @property
+    def spoken_languages(self) -> tuple[str, ...]:
+        """Languages of what is said where no room or client names one, the usual first; empty where it may be any."""
+        return self.languages or ((self.stt.language,) if self.stt.language else ())
 
     @property
     def ports(self) -> dict[tuple[str, str], tuple[int, Sequence[str]]]:

@@ -170,7 +170,7 @@ class Assembly:
     def _build_transcriber(self) -> Slot[Any]:
         if uris := self._config.stt.uri:
             hosts = self._elsewhere(Stage.STT, uris, self._config.deadlines.stt_seconds)
-            remote = RemoteTranscriber(hosts, self._config.stt)
+            remote = RemoteTranscriber(hosts, self._config.stt, self._config.languages)
             return Slot(Stage.STT, remote, load=hosts.load, info=_info_of(hosts, lambda: remote.model))
         from satellite.engines.stt.whisper import WhisperTranscriber
 
@@ -182,6 +182,7 @@ class Assembly:
             worker,
             languages=spec.languages,
             window_floor_seconds=spec.window_floor_seconds,
+            spoken=self._config.languages,
             measured=measured,
         )
 

@@ -61,6 +61,7 @@ def _unknown_languages(config: Config) -> Problems:
     except ModelError:
         return  # already reported
     wanted: list[tuple[Where, str | None]] = [(("stt", "language"), config.stt.language)]
+    wanted += [(("languages", index), language) for index, language in enumerate(config.languages)]
     wanted += [((*where, "language"), place.language) for where, place in places(config)]
     for where, language in wanted:
         if language is not None and languages and language not in languages:

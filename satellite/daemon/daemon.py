@@ -105,7 +105,7 @@ class Daemon:
         config = self.config
         dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
         responders = Responders(
-            config.stt.language, config.home_assistant, self._places, self.timer_scheduler, self.engines, dialogue
+            config.spoken_languages, config.home_assistant, self._places, self.timer_scheduler, self.engines, dialogue
         )
         stages = Stages(
             self.engines,
@@ -309,8 +309,9 @@ class Daemon:
         self._presence = self.background.run("announce", presence.run)
 
     def _voices(self) -> list[VoiceChoice]:
-        """Return the voices of the rooms, as many as are in memory at a time."""
-        choices = [VoiceChoice(), *(VoiceChoice(place.voice, place.language) for place in self._places.all)]
+        """Return the voices of the rooms and of the languages, as many as are in memory at a time."""
+        choices = [VoiceChoice(), *(VoiceChoice(spoken=language) for language in self.config.languages)]
+        choices += [VoiceChoice(place.voice, place.language) for place in self._places.all]
         return list(dict.fromkeys(choices))[: self.config.tts.max_loaded_voices]
 
 

@@ -63,15 +63,15 @@ class Responders:
 
     def __init__(
         self,
-        language: str | None,
+        languages: Sequence[str],
         home_assistant: HomeAssistantSettings,
         places: Places,
         scheduler: TimerScheduler | None,
         engines: Engines,
         dialogue: Dialogue,
     ) -> None:
-        """Build them for a house that speaks `language`, if it is configured; without `scheduler`, no commands."""
-        languages = partial(_languages, language, engines)
+        """Build them for a house that speaks `languages`, the usual first; without `scheduler`, no commands."""
+        likely = partial(_likely_languages, languages, engines)
         self.commands: commands.CommandResponder | None = None
         self._home_assistant: agent.HomeAssistantResponder | None = None
         if scheduler is not None:
@@ -79,15 +79,15 @@ class Responders:
 
             self.commands = CommandResponder(
                 scheduler,
-                language=language,
-                languages=languages,
+                language=next(iter(languages), None),
+                languages=likely,
                 home_assistant=home_assistant.url is not None,
                 last_answer=dialogue.last_answer,
             )
         if home_assistant.url is not None:
             from satellite.skills.home_assistant.agent import HomeAssistantResponder
 
-            self._home_assistant = HomeAssistantResponder(home_assistant, languages=languages)
+            self._home_assistant = HomeAssistantResponder(home_assistant, languages=likely)
         self.configure(places)
 
     @property
@@ -103,8 +103,7 @@ class Responders:
             self._home_assistant.targets.configure(places.queries())
 
 
-def _languages(configured: str | None, engines: Engines) -> list[str]:
-    """Return the languages that are likely to be spoken: the configured one, and those of the voices."""
+def _likely_languages(configured: Sequence[str], engines: Engines) -> list[str]:
+    """Return the languages that are likely to be spoken: the configured ones, and those of the voices."""
     voices = engines.synthesizer.engine.voices
-    spoken = (family(language) for voice in voices for language in voice.languages)
-    return list(dict.fromkeys([*([configured] if configured else []), *spoken]))
+    return list(dict.fromkeys([*configured, *(family(language) for voice in voices for language in voice.languages)]))

@@ -311,6 +311,9 @@ class VoiceChoice:
     speed: float = 1.0
     """Speed, relative to the configured one."""
 
+    spoken: str | None = None
+    """Language of the text: where the voice does not speak it, one that does takes its place, if there is one."""
+
 
 class Speaker(Protocol):
     """A loaded voice, ready to speak."""

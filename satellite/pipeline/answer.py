@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from satellite.engines.protocols import ChatDelta, Message, Speaker
 from satellite.errors import ChatError, SatelliteError, Stage, StageError
@@ -39,6 +40,7 @@ class RunAnswer:
         self._output = output
         self._identity = request.identity
         self._heard_seconds = heard_seconds
+        self._voice = request.voice
         self._spoken: list[tuple[str, float]] = []
         """The clauses whose sound is made, and where in the sound each ends, seconds."""
 
@@ -51,6 +53,8 @@ class RunAnswer:
         An answer that was never committed is not remembered.
         """
         self.stage = Stage.CHAT
+        if len(self._stages.config.spoken_languages) > 1:
+            self._voice = replace(self._voice, spoken=question.language)
         await self._output.emit(ChatStart(self._identity, question.text))
         prompt = self._stages.dialogue.prompt(question)
         speaks = self._request.includes(Stage.TTS)
@@ -106,7 +110,7 @@ class RunAnswer:
         Text without a word is sound without length, so that the room knows that it is over. Where the chat model
         failed, an apology takes the place of the missing words.
         """
-        speaker = await self._stages.speaker(self._request.voice)
+        speaker = await self._stages.speaker(self._voice)
         failure: ChatError | None = None
         try:
             async with aclosing(self._stages.speak(text, speaker, truncated=lambda: self._truncated)) as pieces:

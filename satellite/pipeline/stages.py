@@ -87,6 +87,7 @@ class RunConfig:
     endpoint: EndpointSettings
     hub: HubSettings
     phrases: PhraseSettings
+    spoken_languages: tuple[str, ...]
     stt: SttSettings
     tts: TtsSettings
     vad: VadSettings

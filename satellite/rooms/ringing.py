@@ -96,10 +96,11 @@ class Ringing:
     async def _rings(self) -> None:
         await ring(self._stages, self._room, self._due_text, self._ring_once)
 
-    def _due_text(self) -> str:
+    def _due_text(self) -> tuple[str, str | None]:
         timers = self._scheduler.timers
         self._due = [event.timer for event in timers.outstanding(self._room.name)]
-        return " ".join(ended(timer, late=timers.late(timer)) for timer in self._due)
+        text = " ".join(ended(timer, late=timers.late(timer)) for timer in self._due)
+        return text, next((timer.language for timer in self._due), None)
 
     async def _ring_once(self, sound: SharedSound) -> float:
         try:
@@ -114,21 +115,27 @@ class Ringing:
 
 
 async def ring(
-    stages: Stages, room: RoomSettings, text: Callable[[], str], play: Callable[[SharedSound], Awaitable[float]]
+    stages: Stages,
+    room: RoomSettings,
+    text: Callable[[], tuple[str, str | None]],
+    play: Callable[[SharedSound], Awaitable[float]],
 ) -> None:
-    """Ring until `text` returns nothing to say; `play` returns how many seconds to wait after each ring."""
+    """Ring until `text` returns nothing to say; `play` returns how many seconds to wait after each ring.
+
+    With the text, `text` returns its language, if it is known.
+    """
     spoken, sound = "", SharedSound(_PLAIN)
-    while due := text():
-        if due != spoken:
-            spoken, sound = due, await _ring_sound(stages, room, due)
+    while (due := text())[0]:
+        if due[0] != spoken:
+            spoken, sound = due[0], await _ring_sound(stages, room, *due)
         await asyncio.sleep(await play(sound))
 
 
-async def _ring_sound(stages: Stages, room: RoomSettings, text: str) -> SharedSound:
+async def _ring_sound(stages: Stages, room: RoomSettings, text: str, language: str | None) -> SharedSound:
     """Return chimes and the spoken text; the chimes alone where nothing can be spoken."""
     format_, spoken = _PLAIN, b""
     try:
-        speaker = await stages.speaker(VoiceChoice(room.voice, room.language))
+        speaker = await stages.speaker(VoiceChoice(room.voice, room.language, spoken=language))
         format_ = speaker.format
         async with aclosing(stages.speak(text, speaker)) as pieces:
             async for piece in pieces:

@@ -10,6 +10,7 @@ from satellite.engines.remote.hosts import Host, Hosts
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import SatelliteError, TextToSpeechError
+from satellite.languages import closest
 from satellite.wire import client
 
 _Sound = AsyncGenerator[tuple[AudioFormat | None, bytes], None]
@@ -23,9 +24,11 @@ class RemoteTranscriber:
 
     model = "remote"
 
-    def __init__(self, hosts: Hosts, settings: SttSettings) -> None:
+    def __init__(self, hosts: Hosts, settings: SttSettings, spoken: Sequence[str] = ()) -> None:
+        """Transcribe by `hosts`; where no language is named and `spoken` has any, it is one of those."""
         self._hosts = hosts
         self._settings = settings
+        self._spoken = spoken
 
     @property
     def device(self) -> str:
@@ -60,14 +63,21 @@ class RemoteTranscriber:
         self, pcm: bytes, *, speech: Sequence[float], language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
-        wanted = language or self._settings.language
+        wanted = language or self._settings.language or (self._spoken[0] if len(self._spoken) == 1 else None)
         if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
             return Transcription("", wanted or "")
         names = [*vocabulary, *self._settings.vocabulary]
-        heard = await self._hosts.first(
-            lambda host: client.transcribe(host.uri, pcm, wanted, names), patience=stt_patience(seconds_of(pcm))
-        )
+        heard = await self._ask(pcm, wanted, names)
+        # The protocol cannot restrict what a server detects: a language that nobody speaks here is a mistake.
+        if wanted is None and heard.language and self._spoken and closest(heard.language, self._spoken) is None:
+            wanted = self._spoken[0]
+            heard = await self._ask(pcm, wanted, names)
         return Transcription(heard.transcript.strip()[:_LONGEST_TRANSCRIPT], heard.language or wanted or "")
+
+    async def _ask(self, pcm: bytes, language: str | None, names: Sequence[str]) -> client.RunResult:
+        return await self._hosts.first(
+            lambda host: client.transcribe(host.uri, pcm, language, names), patience=stt_patience(seconds_of(pcm))
+        )
 
 
 class RemoteSynthesizer:

@@ -30,7 +30,7 @@ from satellite.engines.stt.segments import (
     segments,
 )
 from satellite.engines.stt.thread_count import WhisperModel, fastest_threads
-from satellite.engines.stt.whisper_text import Decoded, text_of
+from satellite.engines.stt.whisper_text import Decoded, likeliest, text_of
 from satellite.engines.vad import IMPORTING_FASTER_WHISPER, WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
@@ -88,10 +88,12 @@ class WhisperTranscriber:
         *,
         languages: Sequence[str],
         window_floor_seconds: float,
+        spoken: Sequence[str] = (),
         measured: Path | None = None,
     ) -> None:
         """Transcribe `languages`; measurements of the model are kept in the folder `measured`.
 
+        Where no language is named, that of a command is the likeliest of `spoken`, if there are any.
         `window_floor_seconds` is the shortest window that the model supports, unless one is configured.
         """
         self.model = settings.model
@@ -102,6 +104,7 @@ class WhisperTranscriber:
         self.window_floor_seconds = settings.window_floor_seconds or window_floor_seconds
         """Shortest window of the encoder, seconds; may change at any time."""
 
+        self._spoken = spoken
         self._settings = settings
         self._worker = worker
         self._measurements = None if measured is None else Measurements(measured)
@@ -213,7 +216,7 @@ class WhisperTranscriber:
     def _language(self, language: str | None) -> str | None:
         """Return Whisper's code of `language`, or None to detect it; raises if the model does not know it."""
         if language is None:
-            return self.languages[0] if len(self.languages) == 1 else None
+            return next((known[0] for known in (self.languages, self._spoken) if len(known) == 1), None)
         code = closest(language, self.languages) if self.languages else family(language)
         if code is None:
             known = ", ".join(self.languages[:8])
@@ -298,7 +301,7 @@ class WhisperTranscriber:
         # Again between the two networks: usually the speaker has continued, and the longer command is waiting.
         self._stop_if_abandoned(request)
         if language is None:
-            language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
+            language = likeliest(self._whisper.detect_language(encoded)[0], self._spoken)
         # Without a limit, a loop goes on to the 448th position, for seconds.
         most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS)
         decoded = self._generated(encoded, language, (), most_tokens)

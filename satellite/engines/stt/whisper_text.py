@@ -72,6 +72,12 @@ def loop_at(words: Sequence[str]) -> tuple[int, int] | None:
     return None
 
 
+def likeliest(detected: Sequence[tuple[str, float]], spoken: Sequence[str]) -> str:
+    """Return the code of the first `detected` token, such as `<|fr|>`, that is in `spoken`, else of the first."""
+    codes = [token.strip("<|>") for token, _ in detected]
+    return next((code for code in codes if code in spoken), codes[0])
+
+
 def text_of(tokens: Sequence[str]) -> str:
     """Return the text of `tokens`, which spell bytes in the alphabet of GPT-2's `bytes_to_unicode`."""
     spelled = "".join(token for token in tokens if not _SPECIAL_TOKEN.fullmatch(token))

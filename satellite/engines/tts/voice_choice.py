@@ -17,6 +17,13 @@ def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
     A voice of the language's region comes before one of any other region. Raises `TextToSpeechError` of the kind
     `unknown-voice`, and with `strict` `unsupported-language`.
     """
+    voice = _by_name_or_language(choice, voices)
+    if choice.spoken is None or closest(choice.spoken, voice.languages) is not None:
+        return voice
+    return _speaking(choice.spoken, voices) or voice
+
+
+def _by_name_or_language(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
     if choice.name is not None:
         for voice in voices:
             if voice.name == choice.name:
@@ -25,9 +32,8 @@ def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
         raise TextToSpeechError(f"unknown voice '{shown(choice.name)}'; {known}", kind="unknown-voice")
     if not choice.language:
         return voices[0]
-    language = closest(choice.language, [language for voice in voices for language in voice.languages])
-    if language is not None:
-        return next(voice for voice in voices if language in voice.languages)
+    if (found := _speaking(choice.language, voices)) is not None:
+        return found
     if choice.strict:
         known = ", ".join(sorted({language for voice in voices for language in voice.languages}))
         raise TextToSpeechError(
@@ -35,3 +41,8 @@ def choose_voice(choice: VoiceChoice, voices: Sequence[Voice]) -> Voice:
         )
     _LOGGER.warning("no voice for the language %s; using the default voice", shown(choice.language))
     return voices[0]
+
+
+def _speaking(language: str, voices: Sequence[Voice]) -> Voice | None:
+    code = closest(language, [code for voice in voices for code in voice.languages])
+    return next((voice for voice in voices if code in voice.languages), None)

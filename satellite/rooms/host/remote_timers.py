@@ -62,18 +62,22 @@ class RemoteTimers:
         if len(self._ended) >= MOST:
             return
         room = self._room.settings
-        name, language = self._names.pop(id_, None) or None, room.language or self._stages.config.stt.language
+        name, language = self._names.pop(id_, None) or None, self._language
         timer = Timer(id_, room.name, Duration(), ends_at=0.0, total_seconds=0, name=name, language=language)
         self._ended[id_] = ended(timer, late=False)
         if self._ring is None or self._ring.done():
             self._ring = begin_task(self._rings(), f"ring {room.name}")
+
+    @property
+    def _language(self) -> str | None:
+        return self._room.settings.language or next(iter(self._stages.config.spoken_languages), None)
 
     async def _rings(self) -> None:
         until = time.monotonic() + RING_SECONDS
         await ring(
             self._stages,
             self._room.settings,
-            lambda: " ".join(self._ended.values()) if time.monotonic() < until else "",
+            lambda: (" ".join(self._ended.values()) if time.monotonic() < until else "", self._language),
             self._ring_once,
         )
         self._ended.clear()
