@@ -202,7 +202,7 @@ class EndpointSettings(Settings):
     least_silence_seconds: float = Field(0.5, ge=0.1, le=5)
     """Silence that ends a command longer than a second that is not transcribed yet, in seconds."""
 
-    sentence_silence_seconds: float = Field(0.4, ge=0.1, le=5)
+    sentence_silence_seconds: float = Field(0.5, ge=0.1, le=5)
     """Silence that ends a sentence that may continue ("turn on the lights" ... "in the kitchen"), in seconds."""
 
     complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)

@@ -4,6 +4,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines.protocols import HYSTERESIS, VoiceActivityDetector
 from satellite.pipeline.pause_detector import PauseDetector
 from satellite.pipeline.turn_detection import TurnDetector, TurnState
+from satellite.pipeline.voice_level import VoiceLevel
 
 _WAKE_WORD_TAIL_SECONDS = 0.25
 """Speech that ends so soon after a detection is the end of the wake word itself.
@@ -75,6 +76,7 @@ class CommandRecording(Recording):
         self._threshold = threshold
         self._was_speech = False
         self._loudness = PauseDetector()
+        self._level = VoiceLevel()
         self._pending = bytearray()  # audio that the loudness was not measured of yet
         self._ahead_bytes = 0  # audio of the VAD's next window that it was measured of
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
@@ -99,8 +101,10 @@ class CommandRecording(Recording):
             # moment; what is left of the audio follows after the last window.
             self._measure(self._window_bytes - self._ahead_bytes)
             self._ahead_bytes = 0
+            at = len(self.speech) * self._window_bytes
+            window = bytes(self.pcm[at : at + self._window_bytes])
             self.speech.append(probability)
-            self._advance(self._is_speech(probability))
+            self._advance(self._is_speech(probability, window))
         self._ahead_bytes += len(self._pending)
         self._measure(len(self._pending))
 
@@ -108,12 +112,17 @@ class CommandRecording(Recording):
         self._loudness.feed(bytes(self._pending[:size]))
         del self._pending[:size]
 
-    def _is_speech(self, probability: float) -> bool:
-        """Return whether somebody speaks; at an onset, speech may continue with a lower probability than it began."""
+    def _is_speech(self, probability: float, window: bytes) -> bool:
+        """Return whether the speaker speaks.
+
+        At an onset, speech may continue with a lower probability than it began. In a command, a voice in the background
+        is silence: a television would keep the microphone open.
+        """
         begins = self.turn.state is TurnState.WAITING
         threshold = self._threshold - HYSTERESIS if begins and self._was_speech else self._threshold
         self._was_speech = probability >= threshold
-        return self._was_speech
+        in_background = self._level.feed(window, self._was_speech)
+        return self._was_speech and (begins or not in_background)
 
     def _advance(self, is_speech: bool) -> None:
         if self._tail_left > 0:
@@ -126,4 +135,5 @@ class CommandRecording(Recording):
             else:  # the wake word ended here, and is not part of the command
                 self._tail_left = 0.0
                 self.take(len(self.speech))
+                self._level = VoiceLevel()
         self.turn.feed(self.window_seconds, is_speech, fades=self._loudness.paused)
