@@ -8,12 +8,13 @@ import pytest
 from wyoming.satellite import RunSatellite
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
-from satellite.config.host import HomeAssistantSatelliteSettings
+from satellite.config.host import HomeAssistantSatelliteSettings, SoundDeviceSettings
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunBus, SttEnd
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.remote_control import HomeAssistantController
+from satellite.rooms.host.speaker import HostSpeaker
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomContext
@@ -142,6 +143,20 @@ async def test_an_announcement_that_home_assistant_silences_holds_up_nothing(tmp
         assert silent < 3 * len(SECOND)
         assert said.stat().st_size - silent == len(SECOND)
         await controller.close()
+
+
+@pytest.mark.virtual_clock
+async def test_a_sound_that_nobody_waits_for_any_more_holds_up_nothing(tmp_path: Path) -> None:
+    said = tmp_path / "said.raw"
+    speaker = HostSpeaker(SoundDeviceSettings(file=said))
+    async with running(speaker.run()):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await speaker.play(VOICE, 60 * SECOND)
+        silent = said.stat().st_size
+        async with asyncio.timeout(2):
+            await speaker.play(VOICE, SECOND)
+        assert said.stat().st_size - silent == len(SECOND)
 
 
 def test_a_device_is_named_in_short() -> None:

@@ -103,14 +103,14 @@ class HostSpeaker:
             utterance.feed(pcm)
 
     async def play(self, layout: AudioFormat, pcm: bytes) -> None:
-        """Play a whole utterance; returns when it has been heard, or dropped."""
-        utterance = self.begin(layout)
+        """Play a whole utterance; returns when it has been heard, or dropped. Cancelling it silences it."""
+        utterance = self.begin(layout, owner=(owner := object()))
         self.feed(utterance, pcm)
         utterance.end()
         try:
             await utterance.over.wait()
         except asyncio.CancelledError:
-            utterance.drop()
+            self.drop(owner)
             raise
 
     def drop(self, owner: object = None) -> bool:
