@@ -81,6 +81,7 @@ def test_files_of_another_program_of_that_name_stay(machine: Machine) -> None:
     machine.run(f"mkdir /etc/satellite /var/lib/satellite; touch {foreign}")
     machine.run("sh /media/satellite/install.sh --uninstall --purge")
     machine.run(f"ls {foreign}; rm -r /etc/satellite /var/lib/satellite")
+    machine.run(machine.install, seconds=600)
 
 
 def test_it_is_gone_without_a_trace(service: Machine) -> None:
