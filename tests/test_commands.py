@@ -133,6 +133,20 @@ async def test_what_rings_is_silenced(house: Commands, text: str, place: str) ->
     assert house.timers.all() == []
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("pl", "Przestań."), ("ja", "止めて。"), ("hi", "रुको।"), ("no", "Stopp!"), ("zh-Hant", "停下來")],
+)
+async def test_a_word_silences_in_languages_without_sentences_of_ours(
+    house: Commands, language: str, text: str
+) -> None:
+    await house.said("Set a timer for one minute.")
+    house.later(60)
+    assert await house.responder.means_stop(text, language)
+    assert await house.said(text, "bedroom", language) == ""
+    assert house.timers.all() == []
+
+
 async def test_what_rings_elsewhere_is_not_meant_while_a_timer_runs_here(house: Commands) -> None:
     await house.said("Set a timer for one minute.")
     house.later(60)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from _pytest.mark import ParameterSet
 
+from satellite.languages import read_yaml
 from satellite.skills.grammar import Grammar
 from satellite.skills.grammars import Grammars, known_language
 from satellite.skills.intents import Command, Intent
@@ -64,6 +65,28 @@ def test_what_else_is_a_command_and_what_is_none(language: str) -> None:
             assert understood(language, text).intent == intent, text
     for text in SENTENCES[language]["no_commands"]:
         assert grammar(language).understand(text, ROOMS) is None, text
+
+
+STOP_WORDS: dict[str, list[str]] = read_yaml("satellite.skills", "stop_words.yaml") | {
+    "de": ["stopp", "halt"],
+    "en": ["stop", "enough"],
+    "es": ["para", "basta"],
+    "fr": ["stop", "arrête"],
+    "it": ["basta", "stop"],
+    "nl": ["stop", "hou op"],
+    "pt": ["para", "chega"],
+    "pt-BR": ["pare", "chega"],
+}
+
+
+@pytest.mark.parametrize("language", sorted(home_assistant_intents.get_languages()))
+def test_stop_is_a_word_in_every_language(language: str) -> None:
+    compiled = Grammar(language)
+    for word in STOP_WORDS[language]:
+        for written in (word, f"{word.capitalize()}.", f"{word}!", f"{word}।", f"{word}。", f"{word}۔", f"{word}։"):
+            command = compiled.understand(written)
+            assert command is not None, written
+            assert command.intent is Intent.STOP, written
 
 
 @pytest.mark.parametrize(

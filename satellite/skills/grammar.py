@@ -127,13 +127,16 @@ class Grammar:
 
 
 _THOUSANDS = re.compile(r"\b(\d{1,3})[.,](\d{3})\b")
+_FULL_STOPS = " \N{DEVANAGARI DANDA}\N{ARABIC FULL STOP}\N{ARMENIAN FULL STOP}"
+"""Those of Hindi, Bengali, Nepali, Punjabi, Urdu and Armenian, which hassil takes for letters."""
+
 _HALF = re.compile(r"(?<=\d)(?:\s*½|\s+1/2\b)")
 
 
 def _readings(text: str) -> Iterator[str]:
     """Yield the text as the grammar expects it, then without hyphens."""
     # Whisper writes thousands with a separator and halves as a sign or a fraction.
-    text = _HALF.sub(".5", _THOUSANDS.sub(r"\1\2", text)).strip()
+    text = _HALF.sub(".5", _THOUSANDS.sub(r"\1\2", text)).strip(_FULL_STOPS)
     yield text
     if (broken := text.replace("-", " ")) != text:
         yield broken
@@ -163,7 +166,14 @@ def _fits_name(name: str, *, leading: bool) -> bool:
 
 
 def _our_sentences(language: str) -> _Data:
-    """Return our sentences for a language, else for that without its region; empty if there are none."""
+    """Return our sentences for a language: those of its file and the words that stop; each may be missing."""
+    ours = _template(language)
+    words = read_yaml("satellite.skills", "stop_words.yaml").get(language)
+    return {**ours, "intents": {**ours.get("intents", {}), Intent.STOP: words}} if words else ours
+
+
+def _template(language: str) -> _Data:
+    """Return the file of sentences for a language, else for that without its region; empty if there is none."""
     for code in (language, language.partition("-")[0]):
         # Swiss German and the Chinese of other regions differ too much; Brazilian Portuguese does not.
         if code in ("de", "zh") and code != language:
