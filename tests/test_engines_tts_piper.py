@@ -49,8 +49,8 @@ def in_parts(model: bytes) -> VitsNetwork:
     return measure(front, flow, decoder, parts, feed(IDS, 1), feed(IDS[:30], 1))
 
 
-def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int]) -> float:
-    """Return how far windows differ from the unsplit graph at most, for the same noise, of full scale."""
+def joined_and_whole(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int]) -> tuple[Samples, Samples]:
+    """Return the sound of windows of `sizes` in turn, and that of the unsplit graph for the same noise."""
     names = network._front_outputs
     unsplit = load_session(with_outputs(model, names))
     samples, *latent = unsplit.run(None, {one.name: text[one.name] for one in unsplit.get_inputs()})
@@ -63,6 +63,12 @@ def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int
         at += size
     whole, joined = samples.reshape(-1), np.concatenate(windows)
     assert len(joined) == len(whole) == sentence.frames * network.shape.hop
+    return joined, whole
+
+
+def difference(model: bytes, network: VitsNetwork, text: Inputs, sizes: list[int]) -> float:
+    """Return how far windows differ from the unsplit graph at most, of full scale."""
+    joined, whole = joined_and_whole(model, network, text, sizes)
     assert np.abs(whole).max() > 0.05
     return float(np.abs(joined - whole).max())
 

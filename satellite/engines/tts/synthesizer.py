@@ -67,14 +67,17 @@ class VoiceSpeaker:
         import numpy as np
 
         from satellite.engines.tts.leading_silence import LeadingSilence
+        from satellite.engines.tts.limiter import Limiter
 
         timeline = Timeline()
         silence = LeadingSilence(self.format.rate, self._settings.volume)
+        limiter = Limiter(self.format.rate)
         for samples in self._loaded.speak(text, self._settings, self._speaker_id, timeline):
-            heard = silence.trim(np.clip(samples * self.gain, -1.0, 1.0))
+            heard = limiter.limit(silence.trim(samples * self.gain))
             if len(heard):
                 timeline.add(len(heard) / self.format.rate)
             yield (heard * 32767).astype(np.int16).tobytes()  # also if empty: the caller may stop between any two
+        yield (limiter.flush() * 32767).astype(np.int16).tobytes()
 
 
 class VoiceSynthesizer:
