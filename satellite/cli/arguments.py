@@ -195,7 +195,10 @@ def _models(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--all", action="store_true", help="the whole catalogue, not only the demo and installed ones")
     pull = actions.add("pull", "download models", "satellite models pull stt/small.en tts/fr_FR-siwis-medium")
     pull.add_argument(
-        "names", nargs="+", metavar="NAME", help="kind/name, a name that only one kind has, `demo`, or `configured`"
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="kind/name, a name that only one kind has, `demo`, `demo-fr`, or `configured`",
     )
     path = actions.add("path", "print the folder of an installed model", "satellite models path stt/tiny.en")
     path.add_argument("name", metavar="NAME", help="kind/name, or a name that only one kind has")

@@ -42,7 +42,7 @@ async def run(args: argparse.Namespace) -> int:
     console = Console(stderr=args.json)
     config = config_check.load(args.config) if args.config else Config()
     recording = read_sound(args.wav) if args.wav else None  # before the long work, since it may be unreadable
-    pull_demo_models(Store(config.models.directory), console)
+    pull_demo_models(Store(config.models.directory), "en", console)
     async with _started(config, console, announce=args.serve) as daemon:
         uri = f"tcp://127.0.0.1:{daemon.ports['port']}"
         with console.status("loading the models"):

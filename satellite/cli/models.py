@@ -58,9 +58,9 @@ def progress_bars(console: Console | None = None) -> Iterator[Progress]:
         yield show
 
 
-def pull_demo_models(store: Store, console: Console) -> None:
-    """Fetch what the demo set lacks, with a progress bar; raises `ModelError`."""
-    missing = [spec for spec in catalogue.DEMO if not store.present(spec)]
+def pull_demo_models(store: Store, language: str, console: Console) -> None:
+    """Fetch what the demo set of a language lacks, with a progress bar; raises `ModelError`."""
+    missing = [spec for spec in catalogue.demo_set(language) if not store.present(spec)]
     if not missing:
         return
     console.print(f"fetching the demo models into {store.directory}")
@@ -86,6 +86,8 @@ def _named(name: str, config: Config) -> Sequence[ModelSpec]:
     """Return the models that `name` means; raises `ModelError` for a name that does not exist."""
     if name == "demo":
         return catalogue.DEMO
+    if name == "demo-fr":
+        return catalogue.demo_set("fr")
     return wanted_models(config) if name == "configured" else [catalogue.lookup(name)]
 
 

@@ -222,7 +222,7 @@ class EndpointSettings(Settings):
 
 
 class TtsSettings(Settings):
-    """Text to speech (Piper)."""
+    """Text to speech (Piper, Kokoro)."""
 
     uri: Addresses = ()
     """Wyoming server that speaks in place of a voice here, or a list, tried in order."""

@@ -51,8 +51,8 @@ class VoiceFolder:
         found, troubles = [], {}
         for spec in self._specs():
             try:
-                file = self._store.file(spec, ".onnx")
-                found.append((self._voice(spec, file), VoiceFile(file)))
+                file = self._file(spec)
+                found.append((self._voice(spec, file), file))
             except _UNREADABLE as error:
                 troubles[spec.name] = in_words(error)
         for name, trouble in troubles.items():
@@ -70,15 +70,26 @@ class VoiceFolder:
             _LOGGER.debug("the folder of voices cannot be read: %s", error)
             return []
 
-    def _voice(self, spec: ModelSpec, file: Path) -> Voice:
-        about = Path(f"{file}.json")
-        version = [(one.stat().st_ino, one.stat().st_mtime_ns, one.stat().st_size) for one in (file, about)]
-        known = self._known.get(file)
+    def _file(self, spec: ModelSpec) -> VoiceFile:
+        if spec.network is None:
+            return VoiceFile(self._store.file(spec, ".onnx"))
+        return VoiceFile(self._store.file(spec, ".bin"), self._store.path(spec.network))
+
+    def _voice(self, spec: ModelSpec, file: VoiceFile) -> Voice:
+        about = None if file.network else Path(f"{file.path}.json")
+        stats = [one.stat() for one in (file.path, about) if one]
+        version = [(stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats]
+        known = self._known.get(file.path)
         if known is not None and known[0] == version:
             return known[1]
-        config = json.loads(about.read_text(encoding="utf-8"))
-        languages = spec.languages or (str(config.get("language", {}).get("code") or config["espeak"]["voice"]),)
-        speakers = tuple(map(str, config.get("speaker_id_map") or ()))
-        voice = Voice(file.stem, languages, speakers, spec.description)
-        self._known[file] = (version, voice)
+        languages, speakers = _about(about) if about else ((), ())
+        voice = Voice(file.path.stem, spec.languages or languages, speakers, spec.description)
+        self._known[file.path] = (version, voice)
         return voice
+
+
+def _about(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return languages and names of speakers in a Piper voice's configuration."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    language = config.get("language", {}).get("code") or config["espeak"]["voice"]
+    return (str(language),), tuple(map(str, config.get("speaker_id_map") or ()))

