@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from satellite.pipeline.dialogue import Question
+from satellite.pipeline.responder import ResponderChain
 from satellite.skills import grammars
 from satellite.skills.commands import CommandResponder, CommandsStatus
 from satellite.skills.timers.scheduler import TimerScheduler
@@ -225,17 +226,51 @@ async def test_the_status_tells_of_timers_and_languages(house: Commands) -> None
 @pytest.mark.virtual_clock
 async def test_the_languages_of_the_house_are_compiled_before_they_are_spoken(tmp_path: Path) -> None:
     spoken = ["fr"]
-    responder = CommandResponder(TimerScheduler(tmp_path), language="en", languages=lambda: spoken)
+    responder = CommandResponder(TimerScheduler(tmp_path), languages=["en"], likely_languages=lambda: spoken)
     watch = asyncio.create_task(responder.watch())
     for language in ("en", "fr", "de"):
         await asyncio.sleep(11)
         assert language in responder.status.languages
         assert responder.deadline_seconds(Question("x", language=language)) == 1
         spoken[1:] = ["de"]
-    assert responder.deadline_seconds(Question("x", language="nl")) == 5
+    assert responder.deadline_seconds(Question("x", language="nl")) == 15
     assert responder.deadline_seconds(Question("x", language="tlh")) == 1  # there is none to wait for
     watch.cancel()
     await asyncio.gather(watch, return_exceptions=True)
+    await responder.close()
+
+
+@pytest.mark.virtual_clock
+async def test_the_configured_languages_are_compiled_at_the_start_and_stay(tmp_path: Path) -> None:
+    house = ["en", "fr", "de", "nl", "it", "es", "pt"]
+    responder = CommandResponder(TimerScheduler(tmp_path), languages=house, likely_languages=lambda: ["sv"])
+    watch = asyncio.create_task(responder.watch())
+    for seconds in (9, 60):
+        await asyncio.sleep(seconds)
+        assert responder.status.languages == tuple(house)
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await responder.close()
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(("compiling_seconds", "answered"), [(12, True), (20, False)])
+async def test_the_first_sentence_in_a_language_is_answered_late_but_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiling_seconds: float, answered: bool
+) -> None:
+    to_thread = asyncio.to_thread
+
+    async def on_a_slow_board(function: Callable[..., object], *arguments: object) -> object:
+        if function is grammars._compiled:
+            await asyncio.sleep(compiling_seconds)
+        return await to_thread(function, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", on_a_slow_board)
+    responder = CommandResponder(TimerScheduler(tmp_path), rooms=ROOMS)
+    question = Question("Stelle einen Timer auf fünf Minuten.", language="de", place="kitchen")
+    reply = await ResponderChain([responder]).answer(question, None)
+    assert (reply is not None) is answered
+    assert asyncio.get_running_loop().time() < 16
     await responder.close()
 
 

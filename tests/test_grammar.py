@@ -152,9 +152,8 @@ def test_every_language_compiles_and_answers(language: str) -> None:
     assert all(text and "TODO" not in text and "{" not in text for text in said), said
 
 
-async def test_grammars_are_compiled_off_the_loop_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("satellite.skills.grammars._GRAMMARS", 2)
-    grammars = Grammars()
+async def test_grammars_are_compiled_off_the_loop_and_few_are_kept() -> None:
+    grammars = Grammars(2)
     waiting = asyncio.create_task(grammars.get("en"))
     await asyncio.sleep(0)
     assert grammars.languages == []  # it is not done here and now

@@ -71,7 +71,9 @@ class Responders:
         dialogue: Dialogue,
     ) -> None:
         """Build them for a house that speaks `languages`, the usual first; without `scheduler`, no commands."""
-        likely = partial(_likely_languages, languages, engines)
+        in_rooms = [place.language for place in places.all if place.language]
+        house = list(dict.fromkeys([*(languages or ("en",)), *in_rooms]))
+        likely = partial(_likely_languages, [*languages, *in_rooms], engines)
         self.commands: commands.CommandResponder | None = None
         self._home_assistant: agent.HomeAssistantResponder | None = None
         if scheduler is not None:
@@ -79,8 +81,8 @@ class Responders:
 
             self.commands = CommandResponder(
                 scheduler,
-                language=next(iter(languages), None),
-                languages=likely,
+                languages=house,
+                likely_languages=likely,
                 home_assistant=home_assistant.url is not None,
                 last_answer=dialogue.last_answer,
             )

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 _SILENCE = ""
 _RECENT_TEXTS = 16
 _DEADLINE_SECONDS = 1.0
-_FIRST_DEADLINE_SECONDS = 5.0
+_FIRST_DEADLINE_SECONDS = 15.0
+"""Deadline of a sentence whose grammar is being compiled: on a small, busy board a late answer, but not a model's."""
 
 _COMPILED_LANGUAGES = 4
-"""Languages of the household that are compiled in advance; `Grammars` has room for two others beside them."""
+"""Languages that are compiled in advance, or as many as are configured."""
+
+_OTHER_LANGUAGES = 2
+"""Languages beside them that are kept."""
 
 _LANGUAGES_SECONDS = 10.0
 
@@ -53,8 +57,8 @@ class CommandResponder:
         self,
         scheduler: TimerScheduler,
         *,
-        language: str | None = None,
-        languages: Callable[[], Sequence[str]] = tuple,
+        languages: Sequence[str] = (),
+        likely_languages: Callable[[], Sequence[str]] = tuple,
         rooms: Mapping[str, str] | None = None,
         home_assistant: bool = False,
         last_answer: Callable[[Question], str | None] = lambda _: None,
@@ -62,18 +66,20 @@ class CommandResponder:
     ) -> None:
         """Set and end the timers of `scheduler`; `rooms` are places by the names of rooms.
 
-        `language` is that of questions without one. It is compiled first, then `languages`, those of the household.
+        `languages` are those of the house, of which the first is that of questions without one: they are compiled at
+        the start, and a little later the first of `likely_languages`.
         With `home_assistant`, which is asked next, what was said to a device of Home Assistant's is left to it unless
         it is about a timer here. `last_answer` returns the previous answer in the conversation of a question.
         """
         self.scheduler = scheduler
-        self._language = language or "en"
-        self._languages = languages
+        self._languages = languages or ("en",)
+        self._likely_languages = likely_languages
         self._home_assistant = home_assistant
         self._rooms: Mapping[str, str] = rooms or {}
         self._last_answer = last_answer
         self._now = now
-        self._grammars = Grammars()
+        self._most_compiled = max(_COMPILED_LANGUAGES, len(self._languages))
+        self._grammars = Grammars(self._most_compiled + _OTHER_LANGUAGES)
         # A run asks up to three times about the same text. The rooms by which it was read are kept beside the command,
         # which a change of the configuration makes obsolete.
         self._recent: OrderedDict[tuple[str, str], tuple[Command | None, Mapping[str, str]]] = OrderedDict()
@@ -89,7 +95,7 @@ class CommandResponder:
 
     def deadline_seconds(self, question: Question) -> float:
         """Return how long it may take: longer where the grammar of the language has to be compiled first."""
-        is_compiled = self._grammars.has(question.language or self._language)
+        is_compiled = self._grammars.has(question.language or self._languages[0])
         return _DEADLINE_SECONDS if is_compiled else _FIRST_DEADLINE_SECONDS
 
     async def concerns(self, question: Question) -> bool:
@@ -106,7 +112,7 @@ class CommandResponder:
         await self.scheduler.open()
         from satellite.skills.responses import Responses  # imported with the first grammar
 
-        text = self._answer(command, question, Responses(grammar), question.language or self._language)
+        text = self._answer(command, question, Responses(grammar), question.language or self._languages[0])
         return None if text is None else Reply(text, self.name)
 
     def configure(self, rooms: Mapping[str, str]) -> None:
@@ -120,15 +126,15 @@ class CommandResponder:
 
     async def is_command(self, text: str, language: str | None) -> bool:
         """Return whether `text` is a whole command, to which nothing can be added."""
-        if not self._grammars.has(language or self._language):
+        if not self._grammars.has(language or self._languages[0]):
             # The end of a command is waiting for the result: compile for the next one instead.
-            self._grammars.load(language or self._language)
+            self._grammars.load(language or self._languages[0])
             return False
         understood = await self._understood(text, language)
         return understood is not None and understood[0].is_closed
 
     async def watch(self) -> None:
-        """Compile the languages of the household and run the timers, until cancelled."""
+        """Compile the languages of the house and run the timers, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_languages(), name="grammars")
             tasks.create_task(self.scheduler.watch(), name="timers")
@@ -139,16 +145,20 @@ class CommandResponder:
         await self.scheduler.close()
 
     async def _keep_languages(self) -> None:
-        self._grammars.load(self._language)
+        await self._compile(self._languages)
         while True:
             await asyncio.sleep(_LANGUAGES_SECONDS)
-            for language in list(dict.fromkeys([self._language, *self._languages()]))[:_COMPILED_LANGUAGES]:
-                if (loading := self._grammars.load(language)) is not None:
-                    # One at a time: each holds Python's lock for long stretches.
-                    await asyncio.wait([loading])
+            known = dict.fromkeys([*self._languages, *self._likely_languages()])
+            await self._compile(list(known)[: self._most_compiled])
+
+    async def _compile(self, languages: Sequence[str]) -> None:
+        # One at a time: each holds Python's lock for long stretches.
+        for language in languages:
+            if (loading := self._grammars.load(language)) is not None:
+                await asyncio.wait([loading])
 
     async def _understood(self, text: str, language: str | None) -> tuple[Command, Grammar] | None:
-        grammar = await self._grammars.get(language or self._language)
+        grammar = await self._grammars.get(language or self._languages[0])
         if grammar is None:
             return None
         key, rooms = (grammar.language, text), self._rooms

@@ -13,14 +13,13 @@ from satellite.tasks import begin_task
 if TYPE_CHECKING:
     from satellite.skills.grammar import Grammar
 
-_GRAMMARS = 6
-"""Most languages in memory, of a few megabytes each; the least recently used goes."""
-
 
 class Grammars:
     """The grammars in use, compiled when they are first needed, off the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """Keep as many as `most`, of a few megabytes each; the least recently used goes."""
+        self._most = most
         self._grammars: OrderedDict[str, asyncio.Task[Grammar]] = OrderedDict()
 
     @property
@@ -49,7 +48,7 @@ class Grammars:
             self._grammars[code] = begin_task(asyncio.to_thread(_compiled, code), f"grammar {code}")
         self._grammars.move_to_end(code)
         # One that is still being compiled ends by itself: its task is owned by `begin_task`.
-        while len(self._grammars) > _GRAMMARS:
+        while len(self._grammars) > self._most:
             self._grammars.popitem(last=False)
         return self._grammars[code]
 
