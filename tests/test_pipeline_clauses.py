@@ -228,6 +228,8 @@ def test_a_first_piece_leaves_before_its_sentence_is_complete_unless_it_may_go_o
     [
         ("Hello there. I am", "Hello there.", False),
         ("Hello there. I am Dr. Sm", "Hello there.", False),
+        ("1. Milk\n2. Eggs", "1. Milk", False),
+        ("The light is on.", "The light is on.", True),
         ("Hello", "Hello", False),
         ("Paris.", "Paris.", True),
         (' He said "no." Then', 'He said "no."', False),

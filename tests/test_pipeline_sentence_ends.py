@@ -18,6 +18,8 @@ SENTENCES = {
         ['"Really?" he asked.', "Nobody knew."],
         ["No.", "I can't do that."],
         ["So do I.", "Good."],
+        ["The light is on.", "Come with me.", "I asked Max.", "Fine."],
+        ["Rep. Smith asked the rep.", "He knows."],
         ["I was there... and left.", "That is all…", "Bye."],
     ],
     "de": [
@@ -30,12 +32,13 @@ SENTENCES = {
         ["Le magasin ouvre vers 8 h. en semaine."],
         ["Arrivée av. 8 h, départ après.", "Merci."],
         ["M. Dupont habite ici.", "Il est gentil."],
+        ["Il va à l'est.", "Me. Durand aussi."],
         ["Bonjour !", "Comment ça va ?"],
     ],
     "es": [["El Sr. Pérez llegó.", "¿Qué quiere?"], ["Vive en EE. UU. desde 2010.", "¡Qué bien!"]],
     "it": [["Il dott. Bianchi parla.", "Ascolta."]],
     "nl": [["Dhr. Jansen neemt bijv. Appelsap.", "Lekker."]],
-    "pt": [["A Dra. Costa falou.", "Obrigado."]],
+    "pt": [["A Dra. Costa falou.", "Obrigado."], ["Vou ao mar.", "Depois volto."]],
 }
 
 

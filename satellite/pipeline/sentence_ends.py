@@ -8,7 +8,7 @@ waited for. All patterns take linear time.
 import re
 from collections.abc import Iterator
 
-from satellite.languages import family
+from satellite.languages import family, in_language
 
 _MARKS = re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s)|[。！？]["'”’）」]*+|\n++""")
 _OPENING = re.compile(r"""[\s"'“‘«„(\[¿¡*_-]*+""")
@@ -19,26 +19,30 @@ _TAIL_CHARACTERS = 24
 _INITIALS = re.compile(r"(?:^|[\s('\"«-])(?:(?!I\.)[^\W\d_]\.|(?:[A-Z]\.){2,})$")
 """A single letter, except "I", or capitals: initials, or a part of an abbreviation with spaces, such as "z. B."."""
 
-_LIST_NUMBER = re.compile(r"\s*+\d++\.$")
+_LIST_NUMBER = re.compile(r"(?:^|\n)[^\S\n]*+\d++\.$")
 _GERMAN_ORDINAL = re.compile(
     r"(?:\b(?:am|ab|bis|das|dem|den|der|des|die|im|seit|und|vom|zum)|,)\s\d{1,2}\.$", re.IGNORECASE
 )
 """A number before a month or another noun, which German writes with a capital; other languages do not."""
 
-_ABBREVIATIONS = frozenset(
-    (  # noqa: SIM905  # one word a line would be a hundred lines
+_OF_ALL = "Mr Mrs Ms Mx Dr Prof prof St vs e.g E.g i.e I.e cf Cf approx Approx vol Vol tel Tel"
+_ABBREVIATIONS = {
+    language: frozenset(f"{_OF_ALL} {words}".split())
+    for language, words in {
         # Those that a name or a capital follows. What may end a sentence, as "etc." and "p.m." do, needs no entry:
-        # before a capital it ends one, before anything else it does not.
-        "mr mrs ms mx dr prof st mt rev hon gen col sgt capt lt gov sen rep vs e.g i.e cf approx fig vol dept est "
-        "m mm mlles mmes me bd env p.ex c.-à-d tél chap éd janv févr avr juil "  # fr
-        "hr fr frl dipl ing z.b d.h u.a u.u o.ä i.d.r s.o s.u bzw ca ggf evtl inkl exkl vgl nr str abs mio mrd "  # de
-        "sr sra srta sres dra dña ud uds vd vds p.ej aprox núm pág avda ee uu "  # es
-        "sig sigg dott avv arch geom on egr gent pag "  # it
-        "dhr mevr mw drs ir bijv d.w.z o.a m.a.w m.b.t t.a.v blz jl a.s "  # nl
-        "exmo exma eng arq "  # pt
-        "jan feb mar apr jun jul aug sep sept oct okt nov dec dez tel max min "  # months and measures of all
-    ).split()
-)
+        # before a capital it ends one, before anything else it does not. Case and language matter: "me." and "on."
+        # end sentences in English, "Me" is a lawyer in French, and "On" a deputy in Italian.
+        "en": "Mt Rev Hon Gen Col Sgt Capt Lt Gov Sen Rep Fig dept Dept",
+        "fr": "M MM Mlle Mlles Mme Mmes Me Bd bd env p.ex P.ex c.-à-d tél Tél chap éd",
+        "de": "Hr Fr Frl Dipl Ing Nr nr Str Abs Mio Mrd z.B Z.B d.h D.h u.a u.U o.Ä i.d.R s.o s.u bzw ca Ca ggf Ggf "
+        "evtl Evtl inkl exkl vgl Vgl max min",
+        "es": "Sr Sra Srta Sres Dra Dña Ud Uds ud uds Vd Vds p.ej P.ej aprox núm pág Avda EE",
+        "it": "Sig sig Sigg Dott dott Avv avv Arch arch Geom geom Ing ing On Egr egr Gent gent pag",
+        "nl": "Dhr dhr Mevr mevr Mw mw Drs drs Ir ir Bijv bijv d.w.z o.a m.a.w m.b.t t.a.v blz jl a.s",
+        "pt": "Sr Sra Sres Srta Dra Exmo Exma Eng Arq pág",
+    }.items()
+}
+_ANY = frozenset().union(*_ABBREVIATIONS.values())
 _WORD = re.compile(r"[^\s(\"'“‘«„\[]+\.$")
 
 
@@ -58,12 +62,12 @@ def sentence_ends(text: str, language: str | None = None, *, is_all: bool = True
 def is_abbreviation(before: str, language: str | None) -> bool:
     """Return whether the full stop at the end of `before` belongs to its last word, whatever follows."""
     tail = before[-_TAIL_CHARACTERS:]
-    if _INITIALS.search(tail) or _LIST_NUMBER.fullmatch(tail):
+    if _INITIALS.search(tail) or _LIST_NUMBER.search(tail):
         return True
     if family(language or "") == "de" and _GERMAN_ORDINAL.search(tail):
         return True
     word = _WORD.search(tail)
-    return word is not None and word[0][:-1].lower() in _ABBREVIATIONS
+    return word is not None and word[0][:-1] in (in_language(_ABBREVIATIONS, language) or _ANY)
 
 
 def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_all: bool) -> bool:
@@ -77,4 +81,5 @@ def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_
     if not is_line_end and (following.islower() or following.isdigit()):
         return False
     is_last = is_all and not following
-    return not match[0].startswith(".") or is_last or not is_abbreviation(text[: match.start() + 1], language)
+    tail = text[max(0, match.start() + 1 - _TAIL_CHARACTERS) : match.start() + 1]
+    return not match[0].startswith(".") or is_last or not is_abbreviation(tail, language)
