@@ -86,6 +86,14 @@ def models_directory() -> Path:
 
 
 @pytest.fixture(scope="session")
+def french_models_directory(models_directory: Path) -> Path:
+    """The folder with the French demo models too; `satellite models pull demo-fr` fills it."""
+    for spec in catalogue.demo_set("fr"):
+        Store().path(spec)
+    return models_directory
+
+
+@pytest.fixture(scope="session")
 def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
     """A daemon with the demo models and the embedded defaults, but for a voice that always sounds the same."""
     config = parse(

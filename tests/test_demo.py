@@ -13,6 +13,7 @@ import pytest
 from satellite.audio.pcm import read_wav
 from tests.command_line import satellite
 from tests.running_daemon import DATA
+from tests.test_engines_stt import words
 
 QUIETLY = "tts: {noise_scale: 0, noise_w_scale: 0}\nzeroconf: {enabled: false}\n"
 
@@ -24,7 +25,7 @@ def demo(models: Path, folder: Path, *arguments: str, more: str = "") -> subproc
         [sys.executable, "-m", "satellite", "--config", str(config), "demo", *arguments],
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
         cwd=folder,
         env={**os.environ, "SATELLITE_MODELS": str(models), "PYTHONPATH": str(Path(__file__).parent.parent)},
     )
@@ -60,6 +61,20 @@ def test_it_prints_one_object_and_takes_free_ports_beside_a_daemon(models_direct
     timings = outcome.pop("timings_ms")
     assert timings["voice_to_voice"] > timings["stt"] > 0
     assert outcome == {"wake_word": "okay_nabu", "provider": "local", "reply_wav": str(tmp_path / "answer.wav")}
+
+
+@pytest.mark.models
+@pytest.mark.slow
+def test_it_hears_answers_and_speaks_french(french_models_directory: Path, tmp_path: Path) -> None:
+    patient = "deadlines: {load_seconds: 170, stt_seconds: 60, chat_first_token_seconds: 60, tts_seconds: 170}\n"
+    result = demo(french_models_directory, tmp_path, "--language", "fr", "--json", more=patient)
+    assert result.returncode == 0, result.stderr
+    outcome = json.loads(result.stdout)
+    assert (outcome["wake_word"], outcome["provider"]) == ("okay_nabu", "local")
+    assert words(outcome["transcript"]) == words("Quelle est la capitale de la France ?")
+    assert outcome["reply"]
+    assert outcome["audio_seconds"] > 0.5
+    assert "first sound ready (ff_siwis)" in result.stderr
 
 
 def test_an_unreadable_recording_is_reported_before_the_daemon_starts(tmp_path: Path) -> None:

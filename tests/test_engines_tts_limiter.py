@@ -100,13 +100,13 @@ async def test_loud_texts_of_a_real_voice_do_not_clip(models_directory: Path) ->
     )
     gain = (await mouth.piper.speaker(VoiceChoice())).gain
     voice = loaded(file, models_directory / ".parts")
-    assert voice._network is not None
+    assert voice.vits.network is not None
     over = 0
     for text in LOUD:
         peak = np.abs(np.frombuffer(await mouth.say(text), np.int16)).max() / 32767
         assert 0.5 < peak <= CEILING + 1e-4
         for inputs in voice.sentences(text, TtsSettings(), None):
-            joined, whole = joined_and_whole(file.read_bytes(), voice._network, inputs, [12, 16, 32, 64])
+            joined, whole = joined_and_whole(file.read_bytes(), voice.vits.network, inputs, [12, 16, 32, 64])
             over += int(np.abs(whole * gain).max() > 1)
             at_once = limited(whole * np.float32(gain))
             in_windows = limited(joined * np.float32(gain), [3072, 4096, 8192])

@@ -107,10 +107,10 @@ def test_windows_of_a_real_voice_sound_as_the_whole_does(models_directory: Path)
     parts = split(file.read_bytes())
     assert (parts.flow_reach, parts.decoder_reach) == ((32, 32), (12, 12))
     piper = loaded(file, models_directory / ".parts")
-    assert piper._network is not None
+    assert piper.vits.network is not None
     for text in ("Yes.", "She said that the washing machine is done by noon, at last."):
         for sentence in piper.sentences(text, TtsSettings(), None):
-            assert difference(file.read_bytes(), piper._network, sentence, [12, 16, 32, 64]) <= 1e-3
+            assert difference(file.read_bytes(), piper.vits.network, sentence, [12, 16, 32, 64]) <= 1e-3
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_voice_that_cannot_be_split_speaks_in_whole_sentences(
 ) -> None:
     with caplog.at_level(logging.WARNING, "satellite"):
         piper = loaded(write(voice(noise=False)), tmp_path / "parts")
-    assert (piper.planner, windows(piper)) == (None, 1)
+    assert (piper.vits.planner, windows(piper)) == (None, 1)
     (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("satellite")]
     assert line == "voice odd is synthesised by whole sentences, not in windows: it adds no noise"
 
@@ -205,7 +205,7 @@ def test_a_voice_is_measured_once(write: Write, tmp_path: Path) -> None:
 
 def test_parts_that_cannot_be_kept_are_used(write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "parts").write_text("no folder")
-    assert loaded(write(ONE_SPEAKER), tmp_path / "parts").planner is not None
+    assert loaded(write(ONE_SPEAKER), tmp_path / "parts").vits.planner is not None
     assert "is split at every start" in caplog.text
 
 

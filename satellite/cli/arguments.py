@@ -89,7 +89,8 @@ def _daemon(commands: _Commands) -> None:
     form.add_argument("--effective", action="store_true", help="every value in use, without secrets")
     summary = "ask a question aloud and hear the answer, with small models that it downloads"
     command = commands.add("demo", summary, "satellite demo --wav question.wav", json=False)
-    command.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the Piper voice")
+    command.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording instead of the voice")
+    command.add_argument("--language", choices=("en", "fr"), default="en", help="language of the demo (default: en)")
     command.add_argument("--microphone", action="store_true", help="ask with this machine's microphone")
     command.add_argument("--output", type=Path, default=Path("demo-reply.wav"), help="where the answer's sound goes")
     command.add_argument("--serve", action="store_true", help="keep the daemon running afterwards")

@@ -22,13 +22,18 @@ from satellite.config.settings import Config
 from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
 from satellite.errors import SatelliteError
+from satellite.models.catalogue import demo_set
+from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.net.binding import taken
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire import client
 
-WAKE_PHRASE = "Okay Nabu."
-QUESTION = "What is the capital of France?"
+WAKE_PHRASE = "Okay Nabu"
+_SPOKEN_WAKE_PHRASES = {"en": "Okay Nabu.", "fr": "Oké, Nabou !"}
+"""Spelled as a voice of the language has to read it."""
+
+QUESTIONS = {"en": "What is the capital of France?", "fr": "Quelle est la capitale de la France ?"}
 
 _PAUSE_SECONDS = 0.8
 """Between the wake word and the question, as people leave it."""
@@ -40,9 +45,9 @@ _TAIL_SECONDS = 3.0
 async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)
-    config = config_check.load(args.config) if args.config else Config()
+    config = _speaking(args.language, config_check.load(args.config) if args.config else Config())
     recording = read_sound(args.wav) if args.wav else None  # before the long work, since it may be unreadable
-    pull_demo_models(Store(config.models.directory), "en", console)
+    pull_demo_models(Store(config.models.directory), args.language, console)
     async with _started(config, console, announce=args.serve) as daemon:
         uri = f"tcp://127.0.0.1:{daemon.ports['port']}"
         with console.status("loading the models"):
@@ -57,6 +62,16 @@ async def run(args: argparse.Namespace) -> int:
             console.print("\nserving; Ctrl+C ends it")
             await asyncio.Event().wait()
     return 0
+
+
+def _speaking(language: str, config: Config) -> Config:
+    """Return `config` with the demo models of a language; English is the default of every setting."""
+    if language == "en":
+        return config
+    models = {spec.kind: spec.name for spec in demo_set(language)}
+    stt = config.stt.model_copy(update={"model": models[Kind.STT], "language": language})
+    tts = config.tts.model_copy(update={"voice": models[Kind.TTS]})
+    return config.model_copy(update={"stt": stt, "tts": tts})
 
 
 @asynccontextmanager
@@ -83,15 +98,18 @@ async def _converse(
         from satellite.config.host import SoundDeviceSettings
         from satellite.rooms.host.capture import capture
 
-        console.print(f"say [bold]“{WAKE_PHRASE[:-1]}”[/] and your question")
+        console.print(f"say [bold]“{WAKE_PHRASE}”[/] and your question")
         microphone: AsyncIterator[bytes] = capture(SoundDeviceSettings(device="default"))
     else:
         # A second wake word in front would be transcribed as part of the question.
         has_wake_word = recording is not None and await client.detects(uri, recording)
-        wake_word = b"" if has_wake_word else await _say(uri, WAKE_PHRASE) + _silence(_PAUSE_SECONDS)
-        question = await _say(uri, QUESTION) if recording is None else recording
+        wake_word = (
+            b"" if has_wake_word else await _say(uri, _SPOKEN_WAKE_PHRASES[args.language]) + _silence(_PAUSE_SECONDS)
+        )
+        asked = QUESTIONS[args.language]
+        question = await _say(uri, asked) if recording is None else recording
         pcm = _silence(0.5) + wake_word + question + _silence(_TAIL_SECONDS)
-        console.print(f"a room says “{WAKE_PHRASE[:-1]} … {args.wav or QUESTION}”")
+        console.print(f"a room says “{WAKE_PHRASE} … {args.wav or asked}”")
         microphone = client.recording(pcm, realtime=True)
     zero = time.monotonic()  # only now: until here the voice has spoken the question, and the room's audio begins
     times: dict[str, float] = {}

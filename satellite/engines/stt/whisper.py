@@ -239,13 +239,11 @@ class WhisperTranscriber:
         samples = levelled(to_float(pcm))
         if samples is None:
             return
-        seconds = 0.0
+        began = time.monotonic()
         for start, end in segments(spoken, len(samples), self.window_floor_seconds):
-            began = time.monotonic()
             text, language = self._text(samples, start, end, spoken, language, request)
-            seconds += time.monotonic() - began
             yield Transcription(text, language)
-        self._recent_seconds.append(seconds)
+        self._recent_seconds.append(time.monotonic() - began)
 
     def _text(
         self,
