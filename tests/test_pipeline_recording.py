@@ -228,3 +228,19 @@ async def test_no_part_of_a_command_is_background(recordings: dict[str, tuple[by
             soft = level.feed(window, probability >= 0.5) and probability >= 0.5
             in_a_row = in_a_row + 1 if soft else 0
             assert in_a_row * LoudnessVad.window_seconds < EndpointSettings().complete_silence_seconds, name
+
+
+@pytest.mark.parametrize(("soft_windows", "longest_seconds"), [(10, 0.32), (14, 0.45), (60, 0.7)])
+async def test_words_that_were_understood_before_a_soft_end_do_not_stand_for_the_command(
+    soft_windows: int, longest_seconds: float
+) -> None:
+    recorder = CommandRecording(LoudnessVad(), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
+    await recorder.feed(sound(60, COMMAND_LEVEL))
+    spoken_until = recorder.turn.last_speech_at
+    for number in range(soft_windows):
+        await recorder.feed(sound(1, COMMAND_LEVEL // 6))
+        if number * LoudnessVad.window_seconds < longest_seconds - 0.1:
+            assert not recorder.pauses
+            assert recorder.turn.last_speech_at == recorder.turn.seconds
+    soft_seconds = soft_windows * LoudnessVad.window_seconds
+    assert recorder.turn.last_speech_at - spoken_until == pytest.approx(min(soft_seconds, longest_seconds), abs=0.1)

@@ -51,6 +51,11 @@ class PauseDetector:
         """Whether a pause has begun, so recently that a VAD may not have noticed it."""
         return 0 < self._quiet_frames <= _LAG_FRAMES
 
+    @property
+    def quiet(self) -> bool:
+        """Whether there is no voice, as far as loudness shows."""
+        return self._quiet_frames > 0
+
     def feed(self, pcm: bytes) -> None:
         """Advance by `pcm`, of any length."""
         import numpy as np

@@ -104,7 +104,8 @@ class CommandRecording(Recording):
             at = len(self.speech) * self._window_bytes
             window = bytes(self.pcm[at : at + self._window_bytes])
             self.speech.append(probability)
-            self._advance(self._is_speech(probability, window))
+            is_speech = self._is_speech(probability)
+            self._advance(is_speech, in_background=self._level.feed(window, is_speech))
         self._ahead_bytes += len(self._pending)
         self._measure(len(self._pending))
 
@@ -112,19 +113,14 @@ class CommandRecording(Recording):
         self._loudness.feed(bytes(self._pending[:size]))
         del self._pending[:size]
 
-    def _is_speech(self, probability: float, window: bytes) -> bool:
-        """Return whether the speaker speaks.
-
-        At an onset, speech may continue with a lower probability than it began. In a command, a voice in the background
-        is silence: a television would keep the microphone open.
-        """
+    def _is_speech(self, probability: float) -> bool:
+        """Return whether somebody speaks; at an onset, speech may continue with a lower probability than it began."""
         begins = self.turn.state is TurnState.WAITING
         threshold = self._threshold - HYSTERESIS if begins and self._was_speech else self._threshold
         self._was_speech = probability >= threshold
-        in_background = self._level.feed(window, self._was_speech)
-        return self._was_speech and (begins or not in_background)
+        return self._was_speech
 
-    def _advance(self, is_speech: bool) -> None:
+    def _advance(self, is_speech: bool, *, in_background: bool) -> None:
         if self._tail_left > 0:
             self._tail_left -= self.window_seconds
             if is_speech and self._tail_left > 0:
@@ -136,4 +132,8 @@ class CommandRecording(Recording):
                 self._tail_left = 0.0
                 self.take(len(self.speech))
                 self._level = VoiceLevel()
-        self.turn.feed(self.window_seconds, is_speech, fades=self._loudness.paused)
+        in_command = self.turn.state is not TurnState.WAITING
+        soft = in_command and in_background and is_speech
+        # Where it is quiet altogether, it is the VAD that lags, and nobody trails off.
+        trails = soft and not self._loudness.quiet
+        self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)

@@ -12,6 +12,12 @@ _ONSET_SECONDS = 0.09
 _SETTLED_SECONDS = 1.33
 """Speech after which more speech no longer makes an end more likely: half of all commands are this short."""
 
+_RESUMED_SECONDS = 0.16
+"""The same after the end of a command, which it takes up again: five windows, since this silences an answer."""
+
+_TRAILING_SECONDS = 0.4
+"""How long a voice may trail off, twice as long as in any of 52 recorded commands; a longer soft voice is another's."""
+
 _PAUSE_SECONDS = 0.2
 """Shortest silence within a command that is a pause of the speaker, not the closure of a consonant."""
 
@@ -71,7 +77,8 @@ class TurnDetector:
 
         self._speech = _Speech()
         self._held = False
-        self._fades = False
+        self._listens_on = False
+        self._fades = self._trails = False
         self._speech_in_row = 0.0
         self._silence_in_row = 0.0
 
@@ -84,7 +91,7 @@ class TurnDetector:
     def pauses(self) -> bool:
         """Whether the speaker pauses for longer than between two syllables: the command may be over."""
         is_silent = self._silence_in_row >= self._settings.provisional_silence_seconds
-        return self.state is TurnState.SPEAKING and (is_silent or self._fades)
+        return self.state is TurnState.SPEAKING and (is_silent or self._fades) and not self._trails
 
     def set_completeness(self, completeness: Completeness) -> None:
         """Use what the words so far say about the end, which may be now; more speech makes it unknown again."""
@@ -98,6 +105,10 @@ class TurnDetector:
             self.state = TurnState.WAITING
             self._speech = _Speech()
 
+    def listen_on(self) -> None:
+        """Take up the command again, which has ended, if more speech comes: its state becomes `SPEAKING`."""
+        self._listens_on = True
+
     def hold(self) -> None:
         """Require the longest silence until `release` or more speech: no answer is ready yet."""
         self._held = True
@@ -108,12 +119,13 @@ class TurnDetector:
         if self._automatic:
             self._end_if_silent()
 
-    def feed(self, seconds: float, is_speech: bool, *, fades: bool = False) -> TurnState:
-        """Advance by a window of `seconds` and return the state; ended states are final.
+    def feed(self, seconds: float, is_speech: bool, *, fades: bool = False, trails: bool = False) -> TurnState:
+        """Advance by a window of `seconds` and return the state; ended states are final, except after `listen_on`.
 
         Speech that `fades`, which has become quiet by loudness alone, counts as silence but does not end a command.
+        Silence that `trails` has a soft voice in it: the end of the command's last word, or somebody in the background.
         """
-        if self.state in (TurnState.ENDED, TurnState.NO_SPEECH):
+        if self.state in (TurnState.ENDED, TurnState.NO_SPEECH) and not self._listens_on:
             return self.state
         self.seconds += seconds
         self._fades = is_speech and fades and self.state is TurnState.SPEAKING
@@ -122,9 +134,16 @@ class TurnDetector:
         else:
             self._speech_in_row = 0.0
             self._silence_in_row += seconds
+        # Words that were understood before such an end lack it, so that they must not stand for the command.
+        self._trails = trails and self._silence_in_row <= _TRAILING_SECONDS
+        if self._trails:
+            self.last_speech_at = self.seconds
         if self.state is TurnState.WAITING and self._speech_in_row >= _ONSET_SECONDS:
             self.state = TurnState.SPEAKING
             self._speech = _Speech(seconds=self._speech_in_row)  # what was said before the onset does not count
+        if self.state is TurnState.ENDED and self._speech_in_row >= _RESUMED_SECONDS:
+            self.state = TurnState.SPEAKING
+            self._listens_on = False
         return self.decide() if self._automatic else self.state
 
     def decide(self) -> TurnState:
