@@ -76,6 +76,14 @@ def test_an_inverted_channel_does_not_cancel_the_other(shares: tuple[float, floa
     assert np.abs(samples).max() == pytest.approx(0.5 if shares[1] < 0 else 0.25, abs=0.02)
 
 
+def test_of_channels_that_cancel_each_other_the_same_is_heard_throughout() -> None:
+    left = tone(16000)
+    louder = np.where(np.arange(16000) // 999 % 2, 1.05, 0.95)  # now the left one is louder, now the right one
+    stereo = np.stack([left, -left * louder], axis=1).ravel()
+    samples = to_float(converted(raw(stereo, 2), AudioFormat(16000, 2, 2)))
+    np.testing.assert_allclose(samples, left, atol=0.001)
+
+
 @pytest.mark.parametrize("target", FORMATS)
 def test_a_voice_becomes_any_format_and_is_the_same_when_it_comes_back(target: AudioFormat) -> None:
     made = converted(raw(tone(22050), 2), AudioFormat(22050), target)

@@ -53,6 +53,11 @@ HARMONY = "<|channel|>analysis<|message|>The user greets.<|end|><|start|>assista
         ('[TOOL_CALLS][{"name": "HassTurnOn"}]', ""),
         ("{ braces } are signs", "{ braces } are signs"),
         ("{x}", "{x}"),
+        ("{x}<|im_end|>\n<|im_start|>user", "{x}"),
+        ("{<think>hm</think>x}", "{x}"),
+        ('<think>hm</think>{"name": "HassTurnOn", "arguments": {}}', ""),
+        ('<|message|>{"tool_calls": []}', ""),
+        ('{"name": "Ada", "born": 1815}', '{"name": "Ada", "born": 1815}'),
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 1000])

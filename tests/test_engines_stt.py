@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.engines.stt import whisper
 from satellite.engines.stt.segments import pause_before_lost_words, segments
-from satellite.engines.stt.whisper import WhisperTranscriber
+from satellite.engines.stt.whisper import WhisperTranscriber, _Request
 from satellite.engines.stt.whisper_text import Decoded, echoes, likeliest, loop_at, text_of
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
@@ -255,6 +256,17 @@ async def test_requests_take_turns_between_the_parts_of_a_long_recording(ears: E
     assert done == ["short", "long"]
 
 
+def test_the_usual_time_is_without_the_time_of_others(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    transcriber = load().whisper
+    monkeypatch.setattr(transcriber, "_text", lambda *_: ("Lights.", "en"))
+    pieces = transcriber._pieces(LIGHTS * 20, [True] * (len(LIGHTS) * 20 // 1024), "en", _Request(()))
+    next(pieces)
+    time.sleep(0.2)
+    assert list(pieces)
+    assert transcriber.usual_seconds is not None
+    assert transcriber.usual_seconds < 0.2
+
+
 async def test_what_repeats_itself_is_decoded_once_more(load: Load) -> None:
     ears = load(window_floor_seconds=1)
     for wav in COMMANDS:
@@ -344,9 +356,19 @@ def test_names_are_found_whatever_their_case_and_punctuation() -> None:
     assert decoded.names(("lid", "slid")) == 0
 
 
+def test_a_pause_longer_than_a_window_is_in_no_segment() -> None:
+    spoken = [True] * 100 + [False] * 4000 + [True] * 100
+    first, second = segments(spoken, len(spoken) * 512, 10)
+    assert first[0] == 0
+    assert 100 * 512 < first[1] < 130 * 512
+    assert 4080 * 512 < second[0] < 4100 * 512
+    assert second[1] == len(spoken) * 512
+
+
 def test_words_are_missing_where_a_pause_is_followed_by_speech_without_text() -> None:
     spoken = [True] * 40 + [False] * 20 + [True] * 40
     assert pause_before_lost_words(spoken, 0, 512 * 100, "Set a timer for twenty-five minutes.") is None
     assert pause_before_lost_words(spoken, 0, 512 * 100, "Set a timer.") == 50 * 512
+    assert pause_before_lost_words(spoken, 0, 512 * 100, "请把客厅里的灯打开好吗？") is None
     assert pause_before_lost_words([True] * 100, 0, 512 * 100, "Set a timer.") is None  # perhaps a slow speaker
     assert pause_before_lost_words([*spoken[30:60], *spoken[90:]], 0, 512 * 50, "") is None  # too short to tell

@@ -16,7 +16,8 @@ from satellite.audio.word_errors import edit_distance
 from satellite.config.settings import SttSettings, TtsSettings
 from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.protocols import Voice, VoiceChoice
-from satellite.engines.tts.loaded_voice import VoiceFile
+from satellite.engines.tts.level import TARGET_LUFS, loudness
+from satellite.engines.tts.loaded_voice import CALIBRATION, VoiceFile
 from satellite.engines.tts.synthesizer import VoiceSynthesizer
 from satellite.engines.worker import Worker
 from satellite.errors import ModelError, Stage, TextToSpeechError
@@ -26,7 +27,7 @@ from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.pipeline.clauses import pieces
 from tests.test_engines_stt import Ears, words
-from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER, SEVERAL_SPEAKERS
+from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER, SEVERAL_SPEAKERS, VOICES
 from tests.waiting import PATIENCE_SECONDS
 
 SENTENCE = "This is a sentence of some length. "
@@ -133,6 +134,20 @@ async def test_each_speaker_of_a_voice_has_a_gain_of_its_own(make: Make) -> None
     assert ann.identity == again.identity != bob.identity
     assert list(piper._gains.values()) == [ann.gain, bob.gain]
     assert ann.gain == again.gain > 0
+
+
+async def test_voices_and_speakers_are_equally_loud(make: Make) -> None:
+    settings = {"noise_scale": 0, "noise_w_scale": 0}
+    numbers = {"ann": 0, "bob": 1, "cid": 2}
+    speakers = {"num_speakers": 3, "speaker_id_map": numbers}
+    several = make("en_US-two-medium", model=SEVERAL_SPEAKERS, config=speakers, **settings)
+    others = [make("en_US-joe-medium", model=VOICES[name][0], **settings) for name in ("one speaker", "odd hop")]
+    choices = [VoiceChoice(speaker=name) for name in numbers]
+    sounds = [await several.say(CALIBRATION, choice) for choice in choices]
+    sounds += [await mouth.say(CALIBRATION) for mouth in others]
+    for sound in sounds:
+        samples = (np.frombuffer(sound, np.int16) / 32768).astype(np.float32)
+        assert loudness(samples, 16_000) == pytest.approx(TARGET_LUFS, abs=1)
 
 
 async def test_volume_scales_the_sound_and_length_scale_its_duration(make: Make) -> None:

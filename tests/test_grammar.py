@@ -1,4 +1,4 @@
-"""What is a command in English, German and French, as Whisper writes it, and what is none."""
+"""What is a command in ten languages, as Whisper writes it, and what is none."""
 
 import asyncio
 import time
@@ -19,7 +19,8 @@ from satellite.skills.responses import Responses
 from satellite.skills.timers.timers import Duration, Timer
 from tests.running_daemon import DATA
 
-ROOMS = {"kitchen": "kitchen", "Living Room": "lounge", "Küche": "kitchen", "cuisine": "kitchen"}
+KITCHENS = ("kitchen", "Küche", "cuisine", "cocina", "cucina", "keuken", "cozinha", "kjøkkenet", "кухне", "kuchni")
+ROOMS = {"Living Room": "lounge"} | dict.fromkeys(KITCHENS, "kitchen")
 
 SENTENCES = yaml.safe_load((DATA / "sentences" / "commands.yaml").read_text(encoding="utf-8"))
 
@@ -28,7 +29,7 @@ def sentences(kind: str) -> list[ParameterSet]:
     return [
         pytest.param(language, case, id=f"{language}-{case['text']}")
         for language, kinds in SENTENCES.items()
-        for case in kinds[kind]
+        for case in kinds.get(kind, ())
     ]
 
 
@@ -58,7 +59,7 @@ def test_a_timer_is_changed(language: str, case: dict[str, Any]) -> None:
     assert (command.intent, command.duration.total_seconds, command.timer.name) == expected
 
 
-@pytest.mark.parametrize("language", SENTENCES)
+@pytest.mark.parametrize("language", [language for language in SENTENCES if "words" in SENTENCES[language]])
 def test_what_else_is_a_command_and_what_is_none(language: str) -> None:
     for intent, texts in SENTENCES[language]["words"].items():
         for text in texts:

@@ -21,6 +21,10 @@ SAID = {
         "call 555-1234 or +1 555-123-4567": "call 5 5 5, 1 2 3 4 or plus 1, 5 5 5, 1 2 3, 4 5 6 7",
         "version v2.3.1 at 192.168.1.10": "version 2 point 3 point 1 at 192 dot 168 dot 1 dot 10",
         "Louis XIV, chapter IV": "Louis the fourteenth, chapter 4",
+        "a VIP pass, a VISA card, size XXL": "a VIP pass, a VISA card, size XXL",
+        "0.1234567 km, 0 - 100 km/h": "0.1234567 kilometers, 0 to 100 kilometers per hour",
+        "(1990-2000), (100 000)": "(1990 to 2000), (100 000)",
+        "0 °C, 0.5 km, 1 km": "0 degrees, 0.5 kilometers, 1 kilometer",
         "THIS IS IMPORTANT": "This is important",
         "a USB port, an IMPORTANT note": "a U S B port, an important note",
         "info@example.org, settings.json, e.g. this": "info at example dot org, settings dot json, e.g. this",
@@ -38,6 +42,10 @@ SAID = {
     "de_DE": {
         "Es sind −5 Grad, 5–10 km/h": "Es sind minus 5 Grad, 5 bis 10 Kilometer pro Stunde",
         "um 10:30 und 8:00": "um 10 Uhr 30 und 8 Uhr",
+        "um 16:00 Uhr und 16:30 Uhr": "um 16 Uhr und 16 Uhr 30",
+        "1.234.567 Euro, 192.168.100.200": "1.234.567 Euro, 192 Punkt 168 Punkt 100 Punkt 200",
+        "Version 1.234.567, 2.3.1": "Version 1 Punkt 234 Punkt 567, 2 Punkt 3 Punkt 1",
+        "Der 3. Oktober": "Der dritte Oktober",
         "am 29. November, der 3. Mann": "am neunundzwanzigsten November, der dritte Mann",
         "3,50 €, 5 Mio. €, USB": "3 Euro 50, 5 Mio. Euro, U S B",
     },
@@ -46,6 +54,7 @@ SAID = {
     "nl_NL": {
         "-5, 5–10 kg, 2.3.1": "min 5, 5 tot 10 kilo, 2 punt 3 punt 1",
         "de 1e om 10:30": "de eerste om 10 uur 30",
+        "om 15:00 uur": "om 15 uur",
     },
     "pt_BR": {"-5, 5–10 kg": "menos 5, 5 a 10 quilos", "a 1ª e o 2º": "a primeira e o segundo"},
 }

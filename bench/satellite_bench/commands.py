@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from satellite_bench.report import Report
     from satellite_bench.runner import Runner
 
-_PARTS = ("voice", "stt", "tts", "wake", "memory", "chat", "endpoint", "rooms", "http")
+_PARTS = ("voice", "hearing", "speaking", "stt", "tts", "wake", "memory", "chat", "endpoint", "rooms", "http")
 
 _LONGEST_IDLE_SECONDS = 86_400.0
 
@@ -32,14 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=_count, metavar="N", help="how often each is measured (default: a clip 3, a reply 10 times)"
     )
-    voice = parser.add_argument_group("voice")
-    voice.add_argument(
+    parser.add_argument(
         "--limit",
         type=_count,
         metavar="N",
-        help="how many recordings are played (default: all of a folder, 20 of the synthetic ones)",
+        help="voice, hearing, speaking: how many recordings or texts (default: all; of the synthetic recordings 20)",
     )
-    voice.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw where the time goes")
+    parser.add_argument_group("hearing").add_argument(
+        "--conditions", nargs="+", default=(), metavar="NAME", help="such as '8 kHz' (default: all of them)"
+    )
+    parser.add_argument_group("voice").add_argument(
+        "--picture", type=Path, metavar="FILE.svg", help="draw where the time goes"
+    )
     _add_chat_arguments(parser)
     parser.add_argument_group("rooms").add_argument(
         "--rooms",
@@ -117,6 +121,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from satellite.cli.models import pull_demo_models
     from satellite.daemon import config_check
     from satellite.models.store import Store
+    from satellite_bench import conditions
     from satellite_bench.chat_run import ChatPlan
     from satellite_bench.rivals import cache_folder
     from satellite_bench.rooms_run import RoomsPlan
@@ -132,6 +137,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
         args.corpus,
         args.realtime,
         args.repeats,
+        conditions=conditions.named(args.conditions),
         rivals=not args.no_rivals,
         chat=chat,
         rooms=RoomsPlan(args.rooms),

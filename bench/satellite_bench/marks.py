@@ -7,9 +7,11 @@ from typing import ClassVar
 from satellite_bench import microvad
 from satellite_bench.chat_run import ChatResult
 from satellite_bench.endpoint import OURS, EndpointFigures, EndpointResult
+from satellite_bench.hearing import HearingResult
 from satellite_bench.http import HttpResult
 from satellite_bench.memory import MemoryResult
 from satellite_bench.rooms import RoomsResult
+from satellite_bench.speaking import SpeakingResult
 from satellite_bench.stats import Compared
 from satellite_bench.stt import SttResult
 from satellite_bench.tts import TtsFigures, TtsResult
@@ -94,6 +96,28 @@ def voice_verdicts(result: VoiceResult) -> Iterator[Verdict]:
 def wake_verdicts(result: WakeResult) -> Iterator[Verdict]:
     """Yield the mark of the wake word."""
     yield Verdict("Wake word: streams a core", result.ours.streams_a_core, _STREAMS_A_CORE, "", at_least=True)
+
+
+def hearing_verdicts(result: HearingResult) -> Iterator[Verdict]:
+    """Yield the marks of hearing: never less than theirs; none without the official server beside ours."""
+    both = [(figures.condition, figures.ours, figures.theirs) for figures in result.figures if figures.theirs]
+    if not both:
+        return
+    worst, ours, theirs = max(both, key=lambda one: one[1].wer_percent - one[2].wer_percent)
+    mark = f"Hearing: WER not above theirs under any condition (worst: {worst})"
+    yield Verdict(mark, ours.wer_percent, theirs.wer_percent, "points")
+    for what, figure in (("empty transcripts", "empty"), ("inventions", "invented")):
+        our_count, their_count = (sum(getattr(one[side], figure) for one in both) for side in (1, 2))
+        yield Verdict(f"Hearing: {what} not above theirs, all conditions", our_count, their_count, "")
+
+
+def speaking_verdicts(result: SpeakingResult) -> Iterator[Verdict]:
+    """Yield the marks of each voice; without the official server beside ours, that of clipping alone."""
+    for found in result.figures:
+        yield Verdict(f"Speaking, {found.voice}: clipped samples", found.ours.clipped, 0, "")
+        if found.theirs:
+            mark = f"Speaking, {found.voice}: WER not above theirs"
+            yield Verdict(mark, found.ours.wer_percent, found.theirs.wer_percent, "points")
 
 
 def stt_verdicts(result: SttResult) -> Iterator[Verdict]:

@@ -8,11 +8,13 @@ from satellite_bench.chat_bare import Overhead
 from satellite_bench.chat_cost import KeepAliveCost
 from satellite_bench.chat_run import ChatResult
 from satellite_bench.endpoint import EndpointFigures, EndpointResult, kinds_of, label
+from satellite_bench.hearing import Heard, HearingResult
 from satellite_bench.http import HttpResult
 from satellite_bench.memory import Memory, MemoryResult
 from satellite_bench.rooms import RoomsResult
+from satellite_bench.speaking import Said, SpeakingResult
 from satellite_bench.stats import Compared, Summary
-from satellite_bench.stt import SttResult
+from satellite_bench.stt import Mismatch, SttResult
 from satellite_bench.tables import COLUMNS, Row, Table, cells, compared_rows
 from satellite_bench.tts import TtsFigures, TtsResult
 from satellite_bench.voice import OURS, VoiceFigures, VoiceResult
@@ -72,12 +74,51 @@ def stt_tables(result: SttResult) -> Iterator[Table]:
     yield Table("", ("server", "WER", "errors", "words"), errors)
 
 
-def mismatch_table(result: SttResult) -> Table:
+def mismatch_table(mismatches: Sequence[Mismatch], title: str = "", rival: str = rivals.STT) -> Table:
     """Return what was understood wrongly."""
-    if result.their_words is None:
-        return Table("", ("said", "satellite"), [(one.said, one.ours) for one in result.mismatches])
-    rows = [(one.said, one.ours, one.theirs or "") for one in result.mismatches]
-    return Table("", ("said", "satellite", rivals.STT), rows)
+    if all(one.theirs is None for one in mismatches):
+        return Table(title, ("said", "satellite"), [(one.said, one.ours) for one in mismatches])
+    rows = [(one.said, one.ours, one.theirs or "") for one in mismatches]
+    return Table(title, ("said", "satellite", rival), rows)
+
+
+def hearing_tables(result: HearingResult, *, mismatches: bool) -> Iterator[Table]:
+    """Yield the matrix, then what was heard wrongly under each condition."""
+    heads = ("condition", "WER, %", "theirs", "empty", "theirs", "short", "theirs", "invented", "theirs")
+    yield Table("", heads, [(found.condition, *_heard(found.ours, found.theirs)) for found in result.figures])
+    if mismatches:
+        yield from (mismatch_table(found.mismatches, found.condition) for found in result.figures if found.mismatches)
+
+
+def _heard(ours: Heard, theirs: Heard | None) -> Iterator[str]:
+    """Yield each figure of ours with that of theirs beside it."""
+    yield f"{ours.wer_percent:.1f}"
+    yield f"{theirs.wer_percent:.1f}" if theirs else ""
+    for figure in ("empty", "short", "invented"):
+        yield str(getattr(ours, figure))
+        yield str(getattr(theirs, figure)) if theirs else ""
+
+
+def speaking_tables(result: SpeakingResult, *, mismatches: bool) -> Iterator[Table]:
+    """Yield what was heard of each voice and how it sounds, then what was heard wrongly."""
+    kinds = list(dict.fromkeys(kind for found in result.figures for kind in found.ours.by_kind))
+    rows: list[Row] = []
+    sounds: list[Row] = []
+    for found in result.figures:
+        sides: list[tuple[str, Said | None]] = [("satellite", found.ours), (rivals.TTS, found.theirs)]
+        for name, said in sides:
+            if said:
+                voice = found.voice, name
+                by_kind = (f"{said.by_kind[kind]:.1f}" if kind in said.by_kind else "" for kind in kinds)
+                rows.append((*voice, found.whisper, *by_kind, f"{said.wer_percent:.1f}"))
+                sounds.append((*voice, f"{said.level_db:.1f}", str(said.clipped), *cells(said.first_audible_ms)))
+    yield Table("Heard back, WER, %", ("voice", "server", "Whisper", *kinds, "all"), rows)
+    heads = ("voice", "server", "level, dBFS", "clipped samples", *COLUMNS)
+    yield Table("Level, clipping and first audible sound, ms", heads, sounds)
+    if mismatches:
+        for found in result.figures:
+            if found.mismatches:
+                yield mismatch_table(found.mismatches, found.voice, rivals.TTS)
 
 
 def tts_tables(result: TtsResult) -> Iterator[Table]:

@@ -7,11 +7,13 @@ from typing import Any
 from satellite_bench import marks, microvad, part_tables, rivals, voice_picture
 from satellite_bench.chat_run import ChatResult
 from satellite_bench.endpoint import EndpointResult
+from satellite_bench.hearing import HearingResult
 from satellite_bench.http import HttpResult
 from satellite_bench.machine import Machine
 from satellite_bench.marks import Verdict
 from satellite_bench.memory import MemoryResult
 from satellite_bench.rooms import RoomsResult
+from satellite_bench.speaking import SpeakingResult
 from satellite_bench.stats import as_json
 from satellite_bench.stt import SttResult
 from satellite_bench.tables import Table
@@ -37,6 +39,8 @@ class Report:
     load_at_end: tuple[float, float, float] = (0.0, 0.0, 0.0)
     voice: VoiceResult | None = None
     wake: WakeResult | None = None
+    hearing: HearingResult | None = None
+    speaking: SpeakingResult | None = None
     stt: list[SttResult] = field(default_factory=list)
     tts: list[TtsResult] = field(default_factory=list)
     memory: MemoryResult | None = None
@@ -54,13 +58,17 @@ class Report:
         of_tts = [failure for tts in self.tts for failure in tts.failures]
         of_chat = self.chat.failures if self.chat else ()
         of_voice = self.voice.failures if self.voice else ()
+        of_hearing = self.hearing.failures if self.hearing else ()
+        of_speaking = self.speaking.failures if self.speaking else ()
         of_rooms = self.rooms.failures if self.rooms else ()
-        return [*self.problems, *of_voice, *of_stt, *of_tts, *of_chat, *of_rooms]
+        return [*self.problems, *of_voice, *of_hearing, *of_speaking, *of_stt, *of_tts, *of_chat, *of_rooms]
 
     @property
     def verdicts(self) -> list[Verdict]:
         """Every mark that could be judged."""
         found = list(marks.voice_verdicts(self.voice)) if self.voice else []
+        found += marks.hearing_verdicts(self.hearing) if self.hearing else ()
+        found += marks.speaking_verdicts(self.speaking) if self.speaking else ()
         found += [verdict for stt in self.stt for verdict in marks.stt_verdicts(stt)]
         found += [verdict for tts in self.tts for verdict in marks.tts_verdicts(tts)]
         found += marks.wake_verdicts(self.wake) if self.wake else ()
@@ -78,7 +86,7 @@ class Report:
 
     def described(self) -> dict[str, Any]:
         """Return it for JSON."""
-        parts = ("voice", "wake", "stt", "tts", "memory", "chat", "endpoint", "rooms", "http")
+        parts = ("voice", "wake", "hearing", "speaking", "stt", "tts", "memory", "chat", "endpoint", "rooms", "http")
         shown = (*parts, "verdicts", "unjudged", "failures")
         return self._circumstances() | {name: as_json(getattr(self, name)) for name in shown}
 
@@ -138,9 +146,14 @@ def _sections(report: Report, *, mismatches: bool) -> Iterator[tuple[str, str, I
         yield _VOICE, about, part_tables.voice_tables(voice)
     if report.wake:
         yield "Wake word", _WAKE, part_tables.wake_tables(report.wake)
+    if found := report.hearing:
+        about = f"Corpus: {found.corpus}; {found.spoken} clips, and {found.sounds} sounds without speech."
+        yield "Hearing", about, part_tables.hearing_tables(found, mismatches=mismatches)
+    if report.speaking:
+        yield "Speaking", "", part_tables.speaking_tables(report.speaking, mismatches=mismatches)
     for stt in report.stt:
         about = f"Corpus: {stt.corpus}; {stt.clips} clips, {stt.audio_seconds:.0f} s."
-        tables = [*part_tables.stt_tables(stt), *([part_tables.mismatch_table(stt)] if mismatches else [])]
+        tables = [*part_tables.stt_tables(stt), *([part_tables.mismatch_table(stt.mismatches)] if mismatches else [])]
         yield f"Speech to text, audio {'in real time' if stt.realtime else 'at once'}", about, tables
     for tts in report.tts:
         yield f"Text to speech, {'streamed' if tts.streaming else 'whole'} text", "", part_tables.tts_tables(tts)
@@ -148,9 +161,9 @@ def _sections(report: Report, *, mismatches: bool) -> Iterator[tuple[str, str, I
         yield "Memory", "", part_tables.memory_tables(report.memory)
     if report.chat:
         yield "Chat", f"Server: {report.chat.server}.", part_tables.chat_tables(report.chat)
-    if found := report.endpoint:
-        about = f"Corpus: {found.corpus}; {found.clips} clips, with pauses spliced in between two words."
-        yield "Endpoint", about, part_tables.endpoint_tables(found)
+    if ends := report.endpoint:
+        about = f"Corpus: {ends.corpus}; {ends.clips} clips, with pauses spliced in between two words."
+        yield "Endpoint", about, part_tables.endpoint_tables(ends)
     if report.rooms:
         yield "Rooms", _ROOMS, part_tables.rooms_tables(report.rooms)
     if report.http:

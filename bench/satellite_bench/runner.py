@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from wyoming.asr import Transcript
 
-from satellite.audio.corpus import Corpus, read_corpus
+from satellite.audio.corpus import Clip, Corpus, read_corpus
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo_set
 from satellite.models.store import Store
-from satellite_bench import endpoint, http, memory, microvad, own, rivals, stt, synthetic, tts, wake
+from satellite_bench import endpoint, hearing, http, memory, microvad, own, rivals, stt, synthetic, tts, wake
 from satellite_bench.chat_run import ChatBench, ChatPlan
 from satellite_bench.chat_servers import Daemons
+from satellite_bench.conditions import CONDITIONS, Condition
 from satellite_bench.contest import Pair
 from satellite_bench.machine import this_machine
 from satellite_bench.report import Report
@@ -28,12 +29,13 @@ from satellite_bench.rooms import RoomsResult
 from satellite_bench.rooms_house import Home
 from satellite_bench.rooms_run import RoomsBench, RoomsPlan, cached_sounds
 from satellite_bench.server import Server, connected, receive, started
+from satellite_bench.speaking import SpeakingBench, SpeakingResult
 from satellite_bench.splicing import WhisperWords
 from satellite_bench.voice import VoiceResult
 from satellite_bench.voice_run import RivalPythons, VoiceBench, VoicePlan
 from satellite_bench.wake import WakeResult
 
-_BESIDE_RIVALS = ("stt", "tts", "memory")
+_BESIDE_RIVALS = ("hearing", "stt", "tts", "memory")
 """Parts that share a daemon, and the official servers beside it."""
 
 _OVER_A_CORPUS = ("voice", *_BESIDE_RIVALS, "endpoint")
@@ -58,6 +60,9 @@ class Plan:
 
     repeats: int | None = None
     """How often everything is measured; None is three times a clip, ten times a reply, and as chat needs it."""
+
+    conditions: Sequence[Condition] = CONDITIONS
+    """Under which hearing is measured."""
 
     rivals: bool = True
     """Measure the official servers too."""
@@ -96,7 +101,7 @@ class Runner:
     async def run(self) -> Report:
         """Return what was found; raises `SatelliteError` when nothing could be measured."""
         plan = self._plan
-        official = plan.rivals and plan.any_of("voice", *_BESIDE_RIVALS)
+        official = plan.rivals and plan.any_of("voice", "speaking", *_BESIDE_RIVALS)
         python = await asyncio.to_thread(self._official) if official else None
         corpus = await asyncio.to_thread(self._corpus) if plan.any_of(*_OVER_A_CORPUS) else None
         report = Report(
@@ -121,6 +126,9 @@ class Runner:
             async with self._running(python, folder) as servers:
                 first = await self._first_memory(servers, corpus)
                 await self._measure(servers, corpus, first, folder, report)
+        if "speaking" in plan.parts:
+            with _noted(report):
+                report.speaking = await self._measure_speaking(python, folder)
         if "wake" in plan.parts:
             with _noted(report):
                 report.wake = await self._measure_wake()
@@ -146,6 +154,9 @@ class Runner:
             return read_corpus(self._plan.corpus)
         with self._console.status("speaking the synthetic corpus (once)"):
             return synthetic.cached_corpus(self._cache, self._voice())
+
+    def _chosen(self, corpus: Corpus) -> Sequence[Clip]:
+        return self._plan.voice.chosen(corpus, synthetic=self._plan.corpus is None)
 
     def _voice(self) -> Path:
         return self._store.file(demo_set.JOE, ".onnx")
@@ -180,6 +191,9 @@ class Runner:
     async def _measure(
         self, servers: _Servers, corpus: Corpus, first: memory.MemoryState | None, folder: Path, report: Report
     ) -> None:
+        if "hearing" in self._plan.parts:
+            with _noted(report):
+                report.hearing = await self._measure_hearing(servers, corpus)
         if "stt" in self._plan.parts:
             for realtime in (False, True) if self._plan.realtime else (False,):
                 with _noted(report):
@@ -191,6 +205,20 @@ class Runner:
         if first:
             with _noted(report):
                 report.memory = await self._measure_memory(servers, corpus, first, folder)
+
+    async def _measure_hearing(self, servers: _Servers, corpus: Corpus) -> hearing.HearingResult:
+        clips = self._chosen(corpus)
+        with self._progress("hearing, conditions") as progress:
+            return await hearing.measure(
+                Pair(servers.ours, servers.stt), corpus.name, clips, self._plan.conditions, progress
+            )
+
+    async def _measure_speaking(self, python: Path | None, folder: Path) -> SpeakingResult:
+        with self._console.status("speaking") as status:
+            bench = SpeakingBench(
+                folder, self._store, self._threads, python, lambda voice: status.update(f"speaking: {voice}")
+            )
+            return await bench.measure(self._plan.voice.limit)
 
     async def _measure_stt(self, servers: _Servers, corpus: Corpus, realtime: bool) -> stt.SttResult:
         repeats = 1 if realtime else self._plan.repeats or _STT_REPEATS
@@ -233,10 +261,9 @@ class Runner:
                 status.update("voice: installing microVAD (once)")
                 vad = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
                 pythons = RivalPythons(python, vad)
-            clips = self._plan.voice.chosen(corpus, synthetic=self._plan.corpus is None)
             bench = VoiceBench(folder, self._store, self._threads, pythons, status.update)
             words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
-            return await bench.measure(corpus.name, clips, words)
+            return await bench.measure(corpus.name, self._chosen(corpus), words)
 
     def _whisper(self) -> Path:
         return self._store.path(demo_set.TINY_EN)

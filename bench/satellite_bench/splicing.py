@@ -78,7 +78,11 @@ class WhisperWords:
 
     def said(self, pcm: bytes) -> Sequence[str]:
         """Return the words."""
-        return normalise(" ".join(segment.text for segment in self._segments(pcm)))
+        return normalise(self.text(pcm))
+
+    def text(self, pcm: bytes, language: str | None = None) -> str:
+        """Return what is said in canonical PCM; without a language, Whisper finds it."""
+        return " ".join(segment.text.strip() for segment in self._segments(pcm, language=language))
 
     def _segments(self, pcm: bytes, **how: Any) -> list[Any]:
         segments, _ = self._whisper.transcribe(to_float(pcm), beam_size=1, temperature=0.0, **how)

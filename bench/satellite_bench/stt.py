@@ -10,18 +10,15 @@ from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
 from satellite.audio.corpus import Clip, Corpus
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL
+from satellite.audio.pcm import CANONICAL, AudioFormat
 from satellite.audio.word_errors import WordErrors, normalise, total, word_errors
 from satellite_bench.contest import Outcome, Pair, compete
 from satellite_bench.server import Server, connected, receive
 from satellite_bench.stats import Compared
 
 _CHUNK_SAMPLES = 1024
-_CHUNK_BYTES = _CHUNK_SAMPLES * CANONICAL.frame_bytes
 _TRAILING_SECONDS = 0.5
 """Silence after every clip; this and the size of the chunks are wyoming-bench's."""
-
-_FORMAT = {"rate": CANONICAL.rate, "width": CANONICAL.width, "channels": CANONICAL.channels}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +96,21 @@ async def measure(
     )
 
 
-async def transcribe(port: int, pcm: bytes, *, realtime: bool = False) -> Transcribed:
-    """Have canonical `pcm` transcribed over a connection of its own."""
-    audio = pcm + bytes(int(_TRAILING_SECONDS * CANONICAL.rate) * CANONICAL.frame_bytes)
+async def transcribe(port: int, pcm: bytes, *, source: AudioFormat = CANONICAL, realtime: bool = False) -> Transcribed:
+    """Have `pcm`, in the format `source`, transcribed over a connection of its own."""
+    layout = {"rate": source.rate, "width": source.width, "channels": source.channels}
+    audio = pcm + bytes(int(_TRAILING_SECONDS * source.rate) * source.frame_bytes)
+    step = _CHUNK_SAMPLES * source.frame_bytes
     async with connected(port) as client:
         began = time.monotonic()
         await client.write_event(Transcribe(language="en").event())
-        await client.write_event(AudioStart(**_FORMAT).event())
-        for at in range(0, len(audio), _CHUNK_BYTES):
-            chunk = audio[at : at + _CHUNK_BYTES]
+        await client.write_event(AudioStart(**layout).event())
+        for at in range(0, len(audio), step):
+            chunk = audio[at : at + step]
             if realtime:  # a microphone has a chunk when its last sample has been spoken
-                due = began + (at + len(chunk)) / BYTES_PER_SECOND
+                due = began + (at + len(chunk)) / (source.rate * source.frame_bytes)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-            await client.write_event(AudioChunk(audio=chunk, **_FORMAT).event())
+            await client.write_event(AudioChunk(audio=chunk, **layout).event())
         await client.write_event(AudioStop().event())
         stopped = time.monotonic()
         while (event := await receive(client)).type != "transcript":

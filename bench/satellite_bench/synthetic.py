@@ -135,12 +135,12 @@ def _recorded(speech: _Floats, chance: np.random.Generator, *, noisy: bool) -> b
     samples = np.concatenate([lead, speech * 10 ** (chance.uniform(-15, -3) / 20), tail])
     if noisy:
         loudness = np.sqrt(np.mean(samples**2)) * 10 ** (-chance.uniform(8, 18) / 20)
-        noise = _pink(len(samples), chance)
+        noise = pink(len(samples), chance)
         samples = samples + noise / np.sqrt(np.mean(noise**2)) * loudness
     return bytes((np.clip(samples, -1, 1) * 32767).astype(np.int16).tobytes())
 
 
-def _pink(samples: int, chance: np.random.Generator) -> _Floats:
+def pink(samples: int, chance: np.random.Generator) -> _Floats:
     """Return noise whose power falls with the frequency, as that of fans and traffic does."""
     spectrum = np.fft.rfft(chance.standard_normal(samples))
     frequencies = np.maximum(np.arange(len(spectrum)), len(spectrum) * 50 / (CANONICAL.rate / 2))

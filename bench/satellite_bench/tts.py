@@ -9,6 +9,7 @@ from wyoming.audio import AudioChunk
 from wyoming.event import Event
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop
 
+from satellite.audio.pcm import CANONICAL, AudioFormat, Converter
 from satellite.errors import SatelliteError
 from satellite_bench.contest import Outcome, Pair, compete
 from satellite_bench.server import Server, connected, receive
@@ -41,10 +42,16 @@ class Playback:
         self.stall_ms = 0.0
         """Silence between chunks, because the next one was not there yet."""
 
+        self.pcm = bytearray()
+        self.source = CANONICAL
+        """All sound so far, and its format."""
+
         self._over_ms = 0.0
 
     def take(self, chunk: AudioChunk, at_ms: float) -> None:
         """Play `chunk`, which came at `at_ms`."""
+        self.source = AudioFormat(chunk.rate, chunk.width, chunk.channels)
+        self.pcm += chunk.audio
         samples = np.frombuffer(chunk.audio, np.int16)
         milliseconds = 1000 * len(samples) / (chunk.rate * chunk.channels)
         if self.first_audio_ms is None:
@@ -72,6 +79,15 @@ class Spoken:
 
     stall_ms: float
     audio_ms: float
+    pcm: bytes
+    source: AudioFormat
+    """The sound, and its format."""
+
+    @property
+    def canonical(self) -> bytes:
+        """The sound in canonical PCM."""
+        converter = Converter(self.source)
+        return converter.convert(self.pcm) + converter.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +151,15 @@ async def synthesize(port: int, text: str, *, streaming: bool) -> Spoken:
         complete_ms = (time.monotonic() - began) * 1000
     if playback.first_audio_ms is None or playback.first_audible_ms is None:
         raise SatelliteError("the server sent no sound", code="bench-request")
-    return Spoken(playback.first_audio_ms, playback.first_audible_ms, complete_ms, playback.stall_ms, playback.audio_ms)
+    return Spoken(
+        playback.first_audio_ms,
+        playback.first_audible_ms,
+        complete_ms,
+        playback.stall_ms,
+        playback.audio_ms,
+        bytes(playback.pcm),
+        playback.source,
+    )
 
 
 def _request(text: str) -> list[Event]:

@@ -54,6 +54,10 @@ _CANCELLED = 0.03
 """Share of the loudest channel's power below which a mean has lost the sound: one of them is inverted. One channel of
 two that is silent leaves a quarter."""
 
+_AS_LOUD = 0.25
+"""Share of the loudest channel's power from which the first such channel is taken, not the loudest one, which is now
+one and now another of two that differ by noise: each change would invert the sound."""
+
 CANONICAL = AudioFormat()
 
 
@@ -79,7 +83,7 @@ class Converter:
     """Converts a stream from one format to another, chunk by chunk; a sample may be split between chunks.
 
     At the same rate the output is exact to 16 bits a sample, to which wider samples are cut. Several channels become
-    their mean, or the loudest where they cancel each other; one channel is copied to all channels of the target.
+    their mean, or a loud one where they cancel each other; one channel is copied to all channels of the target.
     """
 
     def __init__(self, source: AudioFormat, target: AudioFormat = CANONICAL) -> None:
@@ -141,13 +145,13 @@ def _mono(data: bytes, source: AudioFormat) -> Samples:
 
 
 def _mixed(frames: Samples) -> Samples:
-    """Return the mean of the channels, or the loudest one where they cancel each other."""
+    """Return the mean of the channels, or the first loud one where they cancel each other."""
     import numpy as np
 
     mean = frames.mean(axis=1)
     powers = np.square(frames, dtype=np.float32).sum(axis=0)
     if np.square(mean).sum() < _CANCELLED * powers.max():
-        return np.ascontiguousarray(frames[:, int(powers.argmax())])
+        return np.ascontiguousarray(frames[:, int(np.argmax(powers >= _AS_LOUD * powers.max()))])
     mixed: Samples = mean.astype(np.int16)
     return mixed
 

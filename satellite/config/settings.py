@@ -249,7 +249,7 @@ class TtsSettings(Settings):
     """Variation of the rhythm; null is the voice's default."""
 
     volume: float = Field(1.0, ge=0.05, le=4)
-    """Gain, relative to the voice's normalised loudness."""
+    """Gain; at 1, every voice has a loudness of -20 LUFS."""
 
     max_loaded_voices: int = Field(3, ge=1, le=64)
     """Most voices in memory; beyond it, the least recently used is unloaded."""

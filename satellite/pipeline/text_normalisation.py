@@ -8,11 +8,14 @@ import importlib.resources
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from satellite.languages import in_language
+
+if TYPE_CHECKING:
+    from unicode_rbnf import RbnfEngine
 
 # All repetitions are of characters that no other part of the same pattern takes, or bounded: the time is linear.
 _NUMBER = r"\d{1,15}(?:[.,\u00a0\u202f ]\d{3}(?!\d))*(?:[.,]\d{1,9}(?!\d))?"
@@ -22,14 +25,17 @@ _INNER_DOT = re.compile(r"(?<=[^\W\d_]{2})\.(?=[^\W\d_]{2})")
 
 _ISO_DATE = re.compile(r"\b(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b")
 _DATE = re.compile(r"\b(\d{1,2})([./-])(\d{1,2})\2(\d{4})\b")
-_TIME = re.compile(r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::[0-5]\d)?(?![\d:])(\s?[ap]\.?m\b)?")
+_TIME = r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::[0-5]\d)?(?![\d:])(\s?[ap]\.?m\b)?"
 _FRENCH_TIME = re.compile(r"\b([01]?\d|2[0-3])\s?[hH]\s?([0-5]\d)?\b")
 _VERSION = re.compile(r"\b(versi\w+\s)?(v?)(\d+(?:\.\d+){2,8}|(?<=v)\d+(?:\.\d+)?)\b", re.IGNORECASE)
-_PHONE = re.compile(r"(?<![\w.,-])(?:(?:\+\d|0|\(0?\d)[\d ()/.-]{5,18}\d|(?:\(\d{3}\)\s?|\d{3}-)?\d{3}-\d{4})(?![\w-])")
+_GROUPED = re.compile(r"\d{1,3}(?:\.\d{3})+")
+_PHONE = re.compile(
+    r"(?<![\w.,-])(?:(?:\+\d|0\d|\(0\d)[\d ()/.-]{4,17}\d|(?:\(\d{3}\)\s?|\d{3}-)?\d{3}-\d{4})(?![\w-])"
+)
 _SUBTRACTION = re.compile(r"(?<=\d)\s?−\s?(?=\d)")  # the minus sign
 _MINUS = re.compile(r"(?<![\w)\]–-])[-−](?=\d)")  # the minus sign
 _RANGE = re.compile(rf"(?<![\w.,-])({_NUMBER})(\s?[-–]\s?)({_NUMBER})(?![\w-])")
-_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI]{2})(X{0,3})(IX|IV|V?I{0,3})\b(?!['’])")
+_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI]{2})(X{0,3})(IX|IV|V?I{0,3})(?!['’\w])")
 _LETTER_WORD = re.compile(r"[^\W\d_]{2,}")
 _SPELLED = re.compile(
     r"(?<![\w-])(?:AI|API|BBC|BMW|CD|CPU|DNA|DNS|DVD|EU|FM|GPS|GPU|HD|HDMI|HTML|HTTPS?|IBM|IP|LCD|LED|MQTT|NFC|PC|PDF|"
@@ -39,7 +45,7 @@ _SPELLED = re.compile(
 
 _CAPITALS = re.compile(r"(?<![\w-])[A-ZÀ-ÖØ-Þ]{5,}(?![\w-])")
 _FEMININE = ("ª", ".ª", "re", "ère")
-_GERMAN_ORDINAL = re.compile(r"\b(?:(d(?:er|ie|as))\s)?(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ])")
+_GERMAN_ORDINAL = re.compile(r"\b(?:([Dd](?:er|ie|as))\s)?(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ])")
 _ROMAN_UNITS = {name: value for value, name in enumerate(["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"])}
 
 
@@ -72,6 +78,7 @@ class _Forms:
         self._price = re.compile(
             rf"([{currencies}])\s?({_NUMBER})({scale})|(?<![\w.,])({_NUMBER})({scale})\s?([{currencies}])"
         )
+        self._clock = re.compile(rf"{_TIME}(?:\s(?:{words['clock']})(?!\w))?")
         self._sign = re.compile(rf"\s?([{signs}])\s?(?=[\w(-])")
         self._ordinal = re.compile(rf"\b(\d{{1,4}})({words['ordinals']})(?!\w)") if "ordinals" in words else None
 
@@ -96,7 +103,7 @@ class _Forms:
             (_DATE, self._written_date),
             (_VERSION, self._version),
             (_PHONE, self._phone),
-            (_TIME, lambda match: self._time(int(match[1]), int(match[2]), match[3] or "")),
+            (self._clock, lambda match: self._time(int(match[1]), int(match[2]), match[3] or "")),
             (
                 _FRENCH_TIME if self._language == "fr" else None,
                 lambda match: self._time(int(match[1]), int(match[2] or 0)),
@@ -137,7 +144,10 @@ class _Forms:
 
     def _version(self, match: re.Match[str]) -> str:
         prefix = match[1] or (f"{self._words['version']} " if match[2] else "")
-        is_address = match[3].count(".") == 3
+        parts = match[3].split(".")
+        is_address = len(parts) == 4 and all(int(part) < 256 for part in parts)
+        if not prefix and not is_address and self._words["decimals"] == "," and _GROUPED.fullmatch(match[3]):
+            return match[0]
         return prefix + match[3].replace(".", f" {self._words['dot' if is_address else 'point']} ")
 
     def _phone(self, match: re.Match[str]) -> str:
@@ -165,7 +175,7 @@ class _Forms:
         return f"{whole} {unit}" if cents == "00" else f"{whole} {unit} {cents}"
 
     def _form(self, forms: Sequence[str], number: str) -> str:
-        return forms[0] if _value(number) <= 1 or _value(number) < self._words["singular_below"] else forms[1]
+        return forms[0] if _value(number) == 1 or _value(number) < self._words["singular_below"] else forms[1]
 
     def _ordinal_of(self, number: int, ending: str) -> str:
         return self._in_words(number, is_feminine=ending in _FEMININE)
@@ -185,11 +195,19 @@ class _Forms:
 
     def _in_words(self, number: int, *, is_feminine: bool = False) -> str:
         """Return the ordinal, by the spell-out rules of Unicode's CLDR."""
-        from unicode_rbnf import FormatPurpose, RbnfEngine
+        from unicode_rbnf import FormatPurpose
 
-        spelled = RbnfEngine.for_language(self._language).format_number(number, purpose=FormatPurpose.ORDINAL)
+        spelled = _spell_out_rules(self._language).format_number(number, purpose=FormatPurpose.ORDINAL)
         gender = "spellout-ordinal-feminine" if is_feminine else "spellout-ordinal-masculine"
         return str(spelled.text_by_ruleset.get(gender, spelled.text))
+
+
+@cache
+def _spell_out_rules(language: str) -> "RbnfEngine":
+    """Return the rules of a language, which take milliseconds to read: a sentence may have dozens of ordinals."""
+    from unicode_rbnf import RbnfEngine
+
+    return RbnfEngine.for_language(language)
 
 
 def _value(number: str) -> float:

@@ -1,7 +1,7 @@
 """Home Assistant's intents and our own sentences, compiled by hassil: the grammar of one language."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import home_assistant_intents
 from hassil.intents import Intents, RangeFractionType, RangeSlotList, SlotList, TextSlotList
 from hassil.recognize import RecognizeResult, recognize_all
 
-from satellite.languages import read_yaml
+from satellite.languages import family, read_yaml
 from satellite.skills.intents import Command, Intent
 from satellite.skills.timers.matching import TimerQuery
 from satellite.skills.timers.timers import Duration
@@ -69,6 +69,7 @@ class Grammar:
         self.errors: Mapping[str, str] = responses.get("errors", {})
         self.own_responses: Mapping[str, str] = ours.get("responses", {})
         self._timer_words = tuple(ours.get("timer_words", ()))
+        self._units: Sequence[Sequence[str]] = ours.get("units", ())
         self._articles = tuple(ours.get("articles", ()))
         self._ordinals: Mapping[str, int] = ours.get("ordinals", {})
         self._ours = _compiled(language, upstream, ours, ours.get("intents", {}))
@@ -83,7 +84,7 @@ class Grammar:
             "area": TextSlotList.from_tuples((rooms or {}).items(), allow_template=False, name="area")
         }
         # Whisper writes "5-minute timer", the grammar "5 minute timer"; names may keep their hyphens.
-        for reading in _readings(text):
+        for reading in _readings(_without_clock(text, self._units)):
             found: list[tuple[_Rank, Command]] = []
             for intents in (self._ours, self._upstream):
                 for result in recognize_all(reading, intents, slot_lists=areas, language=self.language):
@@ -140,6 +141,28 @@ def _readings(text: str) -> Iterator[str]:
     yield text
     if (broken := text.replace("-", " ")) != text:
         yield broken
+
+
+_CLOCK = r"(?<![\d:.,])(\d{1,3}(?::[0-5]\d){1,2})(?![\d:])"
+
+
+def _without_clock(text: str, units: Sequence[Sequence[str]]) -> str:
+    """Return `text` with a length such as 1:30 spelled out by `units`: the names of hours, minutes and seconds.
+
+    Two figures are minutes and seconds, as timers show them, unless hours are named: "1:30 hours".
+    """
+    if not units or ":" not in text:
+        return text
+    hours = [name.casefold() for name in units[0]]
+
+    def spelled(clock: re.Match[str]) -> str:
+        figures = [int(figure) for figure in clock[1].split(":")]
+        in_hours = len(figures) == len(units) or (clock[2] or "").casefold() in hours
+        names = [first for first, *_ in (units if in_hours else units[1:])]
+        return " ".join(f"{figure} {name}" for figure, name in zip(figures, names, strict=False) if figure)
+
+    named = "|".join(re.escape(name) for name in (*units[0], *units[1]))
+    return re.sub(rf"{_CLOCK}(?:\s*({named})\b)?", spelled, text, flags=re.IGNORECASE)
 
 
 def _rank(result: RecognizeResult) -> _Rank:
@@ -217,8 +240,11 @@ def _compiled(language: str, upstream: _Data, ours: _Data, sentences: Mapping[st
         }
     )
     # hassil would expand every number of these ranges into words.
+    spelled = language if "-" in language else family(language)  # numbers in words have Whisper's code of Norwegian
     for name, highest in _RANGES.items():
-        intents.slot_lists[name] = _Numbers(name, 1, highest, fraction_type=RangeFractionType.HALVES)
+        intents.slot_lists[name] = _Numbers(
+            name, 1, highest, fraction_type=RangeFractionType.HALVES, words_language=spelled
+        )
     return intents
 
 

@@ -26,7 +26,7 @@ def house(service: Machine) -> Iterator[Machine]:
 
 def test_without_ollama_the_next_provider_answers(house: Machine) -> None:
     assert "Paris" in house.run("satellite ask 'What is the capital of France?'").stdout
-    status = "ready · local smollm2-135m-instruct ready · stt cpu"
+    status = "degraded · look at provider ollama · local smollm2-135m-instruct ready · stt cpu"
     house.until(f"systemctl show -P StatusText satellite | grep -q '^{status}$'")  # it is written once a second
     house.run("sleep 5")
     log = house.run(f"journalctl -o json -p warning _PID={house.pid}").stdout.splitlines()

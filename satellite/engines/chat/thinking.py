@@ -40,10 +40,12 @@ _OF_A_TURN = re.compile(
 """Tokens that end the answer: what follows would be the next turn, made up by the model."""
 
 
-_TOOL_CALL = re.compile(r'\s*\{\s*"(?:name|function|tool|tool_calls|action)"\s*:')
-"""The beginning of an answer that is nothing but a call, written as JSON."""
+_TOOL_CALL = re.compile(
+    r'\{\s*"(?:(?:function|tool|tool_calls|action)"\s*:|name"\s*:\s*"[^"]{1,64}"\s*,\s*"(?:arguments|parameters)")'
+)
+"""The beginning of an answer that is nothing but a call, written as JSON. Other JSON may have been asked for."""
 
-_LONGEST_CALL_BEGINNING = 40
+_LONGEST_CALL_BEGINNING = 120
 
 
 def opens_thought(template: str) -> bool:
@@ -64,7 +66,7 @@ class ThoughtFilter:
         self.unopened = False
         """Whether a thought was closed that no tag had opened: the text before was one."""
 
-        self._held = ""
+        self._held = self._call = ""  # what may become a tag, and what may become a call
         self._closing: str | None = None
         self._presumed = "" if thinking else None
         self._skips_space = False
@@ -73,11 +75,6 @@ class ThoughtFilter:
     def feed(self, text: str) -> str:
         """Return the part of `text`, and of what was held back, that is certain to be spoken."""
         text, done = self._held + text, 0
-        if self._closing is None and not self._has_begun and text.lstrip().startswith("{"):
-            self._is_over = self._is_over or bool(_TOOL_CALL.match(text))
-            if len(text) < _LONGEST_CALL_BEGINNING and not self._is_over:
-                self._held = text
-                return ""
         passed = []
         for tag in _TAG.finditer(text):
             passed.append(self._pass(text[done : tag.start()]))
@@ -91,7 +88,8 @@ class ThoughtFilter:
 
     def flush(self) -> str:
         """Return the rest after the last piece, except what is presumed to be a thought (`presumed`)."""
-        rest, self._held = self._pass(self._held), ""
+        rest = self._pass(self._held) + self._call
+        self._held = self._call = ""
         return rest
 
     def presumed(self) -> str:
@@ -104,7 +102,8 @@ class ThoughtFilter:
         if tag == _FINAL and self._closing is None:
             return  # the answer begins, without a thought before it
         if tag not in _CLOSED_BY and tag not in _CLOSED_BY.values():
-            self._is_over = self._is_over or (self._has_begun and bool(_OF_A_TURN.fullmatch(tag)))
+            has_begun = self._has_begun or bool(self._call)
+            self._is_over = self._is_over or (has_begun and bool(_OF_A_TURN.fullmatch(tag)))
         elif self._closing is None and tag in _CLOSED_BY:
             self._closing = _CLOSED_BY[tag]
         elif self._closing in (None, tag):
@@ -121,8 +120,22 @@ class ThoughtFilter:
         if self._skips_space:
             text = text.lstrip()
             self._skips_space = not text
-        self._has_begun = self._has_begun or bool(text.strip())
+        if not self._has_begun:
+            text = self._without_call(text)
+            self._has_begun = bool(text.strip())
         return text
+
+    def _without_call(self, text: str) -> str:
+        """Return the beginning of an answer once it is certain to be no call; white space before it at once."""
+        begun = text if self._call else text.lstrip()
+        space, begun, self._call = text[: len(text) - len(begun)], self._call + begun, ""
+        if begun.startswith("{"):
+            if _TOOL_CALL.match(begun, 0, _LONGEST_CALL_BEGINNING):
+                self._is_over = True
+                return space
+            if len(begun) < _LONGEST_CALL_BEGINNING:
+                self._call, begun = begun, ""
+        return space + begun
 
 
 def _possible_start(text: str) -> int:

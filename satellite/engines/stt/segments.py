@@ -1,5 +1,6 @@
 """What of a recording is decoded: its level, its segments, and where words may be missing."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ _SILENT = 1e-4
 _SLOWEST_CHARACTERS = 12.0
 """Characters for each second of speech below which words are missing: one decode of a short window sometimes ends after
 the first of two sentences."""
+
+_WIDE_CHARACTERS = 3
+"""Letters that a character of Chinese, Japanese or Korean stands for: four to six of them are said in a second."""
 
 _LEAST_LOST_SECONDS = 1.0
 """Speech that is judged by its pace: a short word may be slow."""
@@ -66,8 +70,12 @@ def segments(spoken: Sequence[bool] | None, samples: int, window_floor_seconds: 
             yield max(0, start * WINDOW_SAMPLES - before), min(samples, (inside[-1] + 1) * WINDOW_SAMPLES + after)
             return
         cut = _widest_gap(inside, rest[0])
-        yield max(0, start * WINDOW_SAMPLES - before), cut * WINDOW_SAMPLES
-        start, before = cut, 0  # what comes before the cut was heard in the segment before
+        spoken_before = [index for index in inside if index < cut]
+        end = min(cut * WINDOW_SAMPLES, (spoken_before[-1] + 1) * WINDOW_SAMPLES + after)
+        yield max(0, start * WINDOW_SAMPLES - before), end
+        following = next(index for index in windows if index >= cut)
+        # What comes before the cut was heard in the segment before, and a long pause belongs to neither.
+        start, before = max(cut, following - int(_BEFORE_SPEECH_SECONDS * RATE) // WINDOW_SAMPLES), 0
 
 
 def pause_before_lost_words(spoken: Sequence[bool], start: int, end: int, text: str) -> int | None:
@@ -77,7 +85,8 @@ def pause_before_lost_words(spoken: Sequence[bool], start: int, end: int, text: 
     """
     inside = [at for at in range(start // WINDOW_SAMPLES, min(len(spoken), end // WINDOW_SAMPLES)) if spoken[at]]
     seconds = len(inside) * WINDOW_SAMPLES / RATE
-    if seconds < _LEAST_LOST_SECONDS or len(text) >= _SLOWEST_CHARACTERS * seconds:
+    characters = sum(_WIDE_CHARACTERS if unicodedata.east_asian_width(letter) == "W" else 1 for letter in text)
+    if seconds < _LEAST_LOST_SECONDS or characters >= _SLOWEST_CHARACTERS * seconds:
         return None
     before, after = max(pairwise(inside), key=lambda pair: pair[1] - pair[0])
     return (before + after + 1) // 2 * WINDOW_SAMPLES if after - before > _INNER_PAUSE_WINDOWS else None

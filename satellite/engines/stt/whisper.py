@@ -239,11 +239,13 @@ class WhisperTranscriber:
         samples = levelled(to_float(pcm))
         if samples is None:
             return
-        began = time.monotonic()
+        seconds = 0.0
         for start, end in segments(spoken, len(samples), self.window_floor_seconds):
+            began = time.monotonic()
             text, language = self._text(samples, start, end, spoken, language, request)
+            seconds += time.monotonic() - began
             yield Transcription(text, language)
-        self._recent_seconds.append(time.monotonic() - began)
+        self._recent_seconds.append(seconds)
 
     def _text(
         self,

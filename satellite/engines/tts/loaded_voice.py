@@ -61,15 +61,19 @@ class LoadedVoice(Protocol):
         """Return the pace; above 1 is slower."""
 
 
-def peak(voice: LoadedVoice, settings: TtsSettings, speaker_id: int | None) -> float:
-    """Return the largest sample of the calibration text, measured once; blocking."""
+def calibration_loudness(voice: LoadedVoice, settings: TtsSettings, speaker_id: int | None) -> float:
+    """Return the loudness of the calibration text, LUFS, measured once; blocking."""
+    import numpy as np
+
+    from satellite.engines.tts.level import loudness
 
     def measure() -> float:
-        windows = voice.speak(CALIBRATION, settings, speaker_id, Timeline())
-        return max((float(abs(samples).max()) for samples in windows if len(samples)), default=0.0)
+        return loudness(
+            np.concatenate([np.zeros(0), *voice.speak(CALIBRATION, settings, speaker_id, Timeline())]), voice.rate
+        )
 
     conditions = {"speaker": speaker_id, "scales": list(voice.scales(settings))}
-    return voice.measurements.get("peak", conditions, measure)
+    return voice.measurements.get("loudness", conditions, measure)
 
 
 def given(value: T | None, default: T) -> T:

@@ -14,7 +14,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.config.settings import TtsSettings, cpu_threads, nearest
 from satellite.engines.onnx_session import CPU, Provider
 from satellite.engines.protocols import Voice, VoiceChoice
-from satellite.engines.tts.loaded_voice import LoadedVoice, VoiceFile, peak
+from satellite.engines.tts.loaded_voice import LoadedVoice, VoiceFile, calibration_loudness
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.tts.voice_loader import VoiceLoader
 from satellite.engines.tts.windows import Timeline
@@ -22,11 +22,6 @@ from satellite.engines.worker import Worker
 from satellite.errors import TextToSpeechError, shown
 
 _LOGGER = logging.getLogger(__name__)
-
-_PEAK = 0.8
-"""Level of the calibration text's peak; the rest is headroom for louder sentences."""
-
-_SILENT = 1e-3
 
 VoiceFiles = Callable[[], Sequence[tuple[Voice, VoiceFile]]]
 """Returns the voices on disk with their files, the default first."""
@@ -130,8 +125,10 @@ class VoiceSynthesizer:
         speaker_id = self._speaker_id(voice, loaded, choice)
         key = (loaded.digest, speaker_id)
         if key not in self._gains:
-            loudest = peak(loaded, self._settings, speaker_id)
-            self._gains[key] = self._settings.volume * (_PEAK / loudest if loudest > _SILENT else 1.0)
+            from satellite.engines.tts.level import gain_to_target
+
+            measured_lufs = calibration_loudness(loaded, self._settings, speaker_id)
+            self._gains[key] = self._settings.volume * gain_to_target(measured_lufs)
         settings = self._settings
         if choice.speed != 1:
             length_scale = loaded.length_scale(settings) / choice.speed
