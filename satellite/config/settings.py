@@ -184,7 +184,7 @@ class SttSettings(Settings):
     """Detect the end of a live command in the daemon, so that clients need no VAD."""
 
     min_speech_seconds: float = Field(0.1, ge=0, le=2)
-    """Least speech in a recording, in seconds; with less the transcript is empty."""
+    """Least speech in a recording, in seconds; with less, only words count of which Whisper itself is sure."""
 
     no_speech_threshold: Probability = 0.6
     """No-speech probability above which a transcript is dropped if its log probability is low as well."""
