@@ -14,9 +14,9 @@ from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunBus, SttEnd
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.host.remote_control import HomeAssistantController
-from satellite.rooms.host.speaker import HostSpeaker
+from satellite.rooms.host.speaker import HostSpeaker, SpeakerOutput
 from satellite.rooms.hub import Hub
-from satellite.rooms.playback import SharedSound
+from satellite.rooms.playback import Playback, SharedSound
 from satellite.rooms.room import LinkState, RoomContext
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import RING_SECONDS, Duration
@@ -157,6 +157,22 @@ async def test_a_sound_that_nobody_waits_for_any_more_holds_up_nothing(tmp_path:
         async with asyncio.timeout(2):
             await speaker.play(VOICE, SECOND)
         assert said.stat().st_size - silent == len(SECOND)
+
+
+@pytest.mark.virtual_clock
+async def test_the_speaker_is_woken_by_silence_whoever_plays(tmp_path: Path) -> None:
+    said = tmp_path / "said.raw"
+    speaker = HostSpeaker(SoundDeviceSettings(file=said), lead_in_seconds=0.5)
+    tone = b"\1\2" * 22_050
+    async with running(speaker.run()):
+        conversation = Playback(SpeakerOutput(speaker), lambda: 0.5)
+        await conversation.play(VOICE, tone)
+        assert conversation.heard_seconds() == pytest.approx(0.5, abs=0.06)
+        await conversation.finish()
+        await speaker.play(VOICE, tone)  # as another program does that controls the room
+        await asyncio.sleep(6)
+        await speaker.play(VOICE, tone)
+    assert said.read_bytes() == bytes(22_050) + tone + tone + bytes(22_050) + tone
 
 
 def test_a_device_is_named_in_short() -> None:

@@ -8,6 +8,7 @@ from wyoming.audio import AudioChunk, AudioStart, AudioStop
 
 from satellite.audio.pcm import AudioFormat
 from satellite.errors import TextToSpeechError
+from satellite.rooms.lead_in import LeadIn
 from satellite.rooms.playback import Playback, SharedSound
 from satellite.rooms.wyoming_device import WyomingOutput
 from tests.driven_rooms import NotedConnection
@@ -18,32 +19,34 @@ FORMAT = AudioFormat(4000, 1)
 SECOND = bytes(4000)
 
 
-def playback(lead_seconds: Callable[[], float] = lambda: 0.5) -> tuple[NotedConnection, WyomingOutput, Playback]:
+def playback(
+    ahead_seconds: Callable[[], float] = lambda: 0.5, lead_in_seconds: float = 0.0
+) -> tuple[NotedConnection, WyomingOutput, Playback]:
     """Return a satellite's connection, its loudspeaker and what plays there."""
     connection = NotedConnection()
-    output = WyomingOutput(connection)
-    return connection, output, Playback(output, lead_seconds)
+    output = WyomingOutput(connection, LeadIn(lead_in_seconds))
+    return connection, output, Playback(output, ahead_seconds)
 
 
-def lead_seconds(connection: NotedConnection) -> float:
+def ahead_seconds(connection: NotedConnection) -> float:
     """Return how far ahead of what is heard it was sent at most."""
-    began, sent, lead = None, 0.0, 0.0
+    began, sent, most = None, 0.0, 0.0
     for at, event in connection.sent:
         if AudioChunk.is_type(event.type):
             began = at if began is None else began
             sent += AudioChunk.from_event(event).seconds
-            lead = max(lead, sent - (at - began))
-    return lead
+            most = max(most, sent - (at - began))
+    return most
 
 
 @pytest.mark.virtual_clock
-async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> None:
+async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_what_is_sent_ahead() -> None:
     connection, _, playing = playback()
     loop = asyncio.get_running_loop()
     for _ in range(10):
         await playing.play(VOICE, bytes(44_100))
     assert loop.time() == pytest.approx(9.5, abs=0.06)
-    assert lead_seconds(connection) == pytest.approx(0.5, abs=0.001)
+    assert ahead_seconds(connection) == pytest.approx(0.5, abs=0.001)
     assert playing.heard_seconds() == pytest.approx(9.5, abs=0.06)
     await asyncio.sleep(60)
     before = loop.time()
@@ -52,15 +55,15 @@ async def test_sound_is_sent_no_faster_than_it_is_heard_but_for_the_lead() -> No
 
 
 @pytest.mark.virtual_clock
-async def test_a_lead_that_is_changed_holds_from_the_next_sound_on() -> None:
-    lead = 0.5
-    connection, _, playing = playback(lambda: lead)
+async def test_how_much_is_sent_ahead_can_be_changed() -> None:
+    ahead = 0.5
+    connection, _, playing = playback(lambda: ahead)
     await playing.play(VOICE, bytes(44_100))
-    assert lead_seconds(connection) == pytest.approx(0.5, abs=0.001)
-    lead = 2.0
+    assert ahead_seconds(connection) == pytest.approx(0.5, abs=0.001)
+    ahead = 2.0
     for _ in range(3):
         await playing.play(VOICE, bytes(44_100))
-    assert lead_seconds(connection) == pytest.approx(2.0, abs=0.001)
+    assert ahead_seconds(connection) == pytest.approx(2.0, abs=0.001)
 
 
 @pytest.mark.virtual_clock
@@ -91,6 +94,50 @@ async def test_silence_is_at_once() -> None:
     assert (AudioChunk.is_type(before[1].type), AudioStop.is_type(last.type)) == (True, True)
     assert AudioStart.is_type(connection.sent[0][1].type)
     assert at == playing.heard_seconds() == pytest.approx(3.0)
+
+
+def audio_of(connection: NotedConnection) -> bytes:
+    """Return all sound that was sent, and forget it."""
+    chunks = [AudioChunk.from_event(event).audio for _, event in connection.sent if AudioChunk.is_type(event.type)]
+    connection.sent.clear()
+    return b"".join(chunks)
+
+
+@pytest.mark.virtual_clock
+async def test_a_speaker_that_sleeps_is_woken_by_silence_before_the_first_sound() -> None:
+    connection, _, playing = playback(lead_in_seconds=1.5)
+    loop = asyncio.get_running_loop()
+    tone, silence = b"\1\2" * 44_100, bytes(round(1.5 * 22_050) * 2)
+    began = loop.time()
+    for text, lead_in in (("first", silence), ("soon after", b""), ("after a while", silence)):
+        began = loop.time()
+        await playing.play(VOICE, tone)
+        # Neither what was heard nor what is sent ahead counts the silence.
+        assert playing.heard_seconds() == pytest.approx(1.5, abs=0.06), text
+        assert loop.time() - began == pytest.approx(len(lead_in) / 44_100 + 1.5, abs=0.06), text
+        await playing.finish()
+        assert audio_of(connection) == lead_in + tone, text
+        await asyncio.sleep(6 if text == "soon after" else 0.5)
+
+
+@pytest.mark.virtual_clock
+async def test_the_silence_before_a_sound_is_heard_as_none() -> None:
+    _, _, playing = playback(lead_in_seconds=1.0)
+    task = asyncio.create_task(playing.play(VOICE, bytes(88_200)))
+    await asyncio.sleep(0.8)
+    assert playing.heard_seconds() == 0
+    await asyncio.sleep(0.5)
+    assert playing.heard_seconds() == pytest.approx(0.3, abs=0.01)
+    task.cancel()
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(("layout", "zero"), [(AudioFormat(4000, 1), b"\x80"), (AudioFormat(48_000, 3, 2), b"\0")])
+async def test_the_silence_is_in_the_format_of_the_sound(layout: AudioFormat, zero: bytes) -> None:
+    lead_in = LeadIn(0.3)
+    assert lead_in.begin(layout) == zero * round(0.3 * layout.rate) * layout.frame_bytes
+    assert lead_in.begin(layout) == b""  # it plays
+    assert LeadIn(0.0).begin(layout) == b""
 
 
 async def sound(pieces: int, failure: str = "") -> AsyncIterator[bytes]:

@@ -28,6 +28,9 @@ class RoomSettings(Settings):
     persona: str | None = None
     """System prompt for this room; null takes `chat.system_prompt`."""
 
+    lead_in_seconds: float = Field(0, ge=0, le=3)
+    """Silence before sound after 5 s without any, in seconds, for a speaker that wakes up slowly (Bluetooth, HDMI)."""
+
     follow_up: Literal["questions", "always", "never"] = "questions"
     """Listen again without the wake word: after an answer that is a question, after every answer, or never."""
 
@@ -42,7 +45,7 @@ class WyomingRoomSettings(RoomSettings):
 class HubSettings(Settings):
     """Conversations with the rooms."""
 
-    lead_seconds: float = Field(0.5, ge=0.1, le=10)
+    send_ahead_seconds: float = Field(0.5, ge=0.1, le=10)
     """How far sound is sent ahead of playback, in seconds."""
 
     follow_up_seconds: Seconds = 6.0

@@ -60,8 +60,9 @@ class Outbox:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def start(self, layout: AudioFormat) -> None:
-        """Do nothing."""
+    async def start(self, layout: AudioFormat) -> float:
+        """Do nothing: the browser knows its speaker."""
+        return 0.0
 
     async def write(self, pcm: bytes) -> None:
         """Add sound."""

@@ -103,7 +103,7 @@ class Conversation:
             self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring or self.announce)
         self._device = device
         self._context = context
-        self._playback = Playback(device.output, lambda: context.stages.config.hub.lead_seconds)
+        self._playback = Playback(device.output, lambda: context.stages.config.hub.send_ahead_seconds)
         self._loudness = Loudness()
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._task: asyncio.Task[None] | None = None

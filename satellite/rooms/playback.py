@@ -33,8 +33,8 @@ class SoundOutput(Protocol):
         Otherwise all of it is sent at once, and the device plays it at its own pace, without a report.
         """
 
-    async def start(self, layout: AudioFormat) -> None:
-        """Begin a sound."""
+    async def start(self, layout: AudioFormat) -> float:
+        """Begin a sound; return for how many seconds the device plays silence before it, to wake up a speaker."""
 
     async def write(self, pcm: bytes) -> None:
         """Take some of the sound, whole frames in the format that it was begun in."""
@@ -138,10 +138,10 @@ class SharedSound:
 class Playback:
     """The sound of one room; one answer or announcement at a time."""
 
-    def __init__(self, output: SoundOutput, lead_seconds: Callable[[], float]) -> None:
-        """Hand `output` sound no more than `lead_seconds()` before it is heard: a reload may change it at any time."""
+    def __init__(self, output: SoundOutput, ahead_seconds: Callable[[], float]) -> None:
+        """Hand `output` sound no more than `ahead_seconds()` before it is heard: a reload may change it at any time."""
         self._output = output
-        self._lead_seconds = lead_seconds if output.paced else lambda: math.inf
+        self._ahead_seconds = ahead_seconds if output.paced else lambda: math.inf
         self._began_at = 0.0
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
@@ -151,10 +151,10 @@ class Playback:
         """Return how much of the present, or the last, sound has been heard at most."""
         if not self._sent_seconds:
             return 0.0
-        return min(self._sent_seconds, asyncio.get_running_loop().time() - self._began_at)
+        return max(0.0, min(self._sent_seconds, asyncio.get_running_loop().time() - self._began_at))
 
     async def play(self, source: AudioFormat, pcm: bytes) -> None:
-        """Send `pcm`; returns when all but the lead of it has been heard."""
+        """Send `pcm`; returns when all has been heard but what is sent ahead."""
         if self._source is None:
             await self._start(source)
         assert self._converter is not None
@@ -168,12 +168,12 @@ class Playback:
         self._source = None
         await self._output.stop()
         if self._output.paced:
-            await self._output.played(self._sent_seconds - self.heard_seconds())
+            await self._output.played(self._left_seconds())
 
     async def drained(self) -> None:
         """Wait until a device that plays at its own pace should have played the latest sound."""
         if not self._output.paced:
-            await asyncio.sleep(self._sent_seconds - self.heard_seconds())
+            await asyncio.sleep(self._left_seconds())
 
     async def silence(self) -> None:
         """End the sound now: what was not sent never will be."""
@@ -182,12 +182,15 @@ class Playback:
             self._source = None
             await self._output.stop()
 
+    def _left_seconds(self) -> float:
+        return max(0.0, self._began_at + self._sent_seconds - asyncio.get_running_loop().time())
+
     async def _start(self, source: AudioFormat) -> None:
         self._converter = Converter(source, self._output.format or source)
         self._source = source
         self._sent_seconds = 0.0
-        self._began_at = asyncio.get_running_loop().time()
-        await self._output.start(self._converter.target)
+        lead_in_seconds = await self._output.start(self._converter.target)
+        self._began_at = asyncio.get_running_loop().time() + lead_in_seconds
 
     async def _pace(self, pcm: bytes) -> None:
         assert self._converter is not None
@@ -198,7 +201,7 @@ class Playback:
             ahead = self._sent_seconds - (asyncio.get_running_loop().time() - self._began_at)
             if ahead < 0:  # the sound came too late: what is heard now began later
                 self._began_at -= ahead
-            elif ahead + seconds > (lead := self._lead_seconds()):
-                await asyncio.sleep(ahead + seconds - lead)
+            elif ahead + seconds > (most := self._ahead_seconds()):
+                await asyncio.sleep(ahead + seconds - most)
             await self._output.write(audio)
             self._sent_seconds += seconds

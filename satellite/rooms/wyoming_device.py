@@ -18,6 +18,7 @@ from satellite.config.rooms import RoomSettings
 from satellite.errors import ProtocolError, Stage
 from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
 from satellite.rooms.conversation import Conversation
+from satellite.rooms.lead_in import LeadIn
 from satellite.rooms.room import Activity, Capabilities, RoomContext, room_request
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.connection import Connection
@@ -46,7 +47,7 @@ class WyomingDevice:
     capabilities = Capabilities(timers=True)
 
     def __init__(self, connection: Connection, room: RoomSettings, context: RoomContext) -> None:
-        self.output = WyomingOutput(connection)
+        self.output = WyomingOutput(connection, LeadIn(room.lead_in_seconds))
         self.conversation = Conversation(self, room, context)
         self._connection = connection
         self._room = room
@@ -195,18 +196,26 @@ class WyomingOutput:
 
     paced = True
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, lead_in: LeadIn) -> None:
         self.format: AudioFormat | None = None
         """What the satellite has asked for in `run-pipeline`."""
 
         self._connection = connection
+        self._lead_in = lead_in
         self._sending = AudioFormat()
         self._played = asyncio.Event()
 
-    async def start(self, layout: AudioFormat) -> None:
-        """Send `audio-start`."""
+    async def start(self, layout: AudioFormat) -> float:
+        """Send `audio-start`, and silence that wakes up the speaker; return how long that lasts."""
         self._sending = layout
         await self._connection.send(AudioStart(rate=layout.rate, width=layout.width, channels=layout.channels))
+        bytes_per_second = layout.rate * layout.frame_bytes
+        silence = self._lead_in.begin(layout)
+        # All at once, and not at the pace of playback: it is no sound that anyone would want to stop.
+        step = bytes_per_second // 10 // layout.frame_bytes * layout.frame_bytes
+        for at in range(0, len(silence), step):
+            await self.write(silence[at : at + step])
+        return len(silence) / bytes_per_second
 
     async def write(self, pcm: bytes) -> None:
         """Send a chunk."""
@@ -218,6 +227,7 @@ class WyomingOutput:
     async def stop(self) -> None:
         """Send `audio-stop`."""
         self._played.clear()
+        self._lead_in.end()
         await self._connection.send(AudioStop())
 
     async def played(self, left_seconds: float) -> None:

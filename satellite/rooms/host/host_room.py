@@ -58,7 +58,7 @@ class HostRoom(BaseRoom):
         context: RoomContext,
     ) -> None:
         super().__init__(settings, "local", f"{settings.name} is being opened")
-        self.speaker = HostSpeaker(speaker)
+        self.speaker = HostSpeaker(speaker, settings.lead_in_seconds)
         self.capabilities = Capabilities(speaker=speaker.given)
         self._device = HostDevice(self.speaker, self.capabilities)
         # By the room, which knows that nothing was heard where the speaker has failed: then it is to ring again.

@@ -214,7 +214,8 @@ class HomeAssistantController:
             self._warn(f"a sound cannot be played: {error}")
             return
         if mute:
-            self._muted_until = time.monotonic() + seconds_of(pcm) + _MUTED_AFTER_SECONDS
+            heard_seconds = self._room.speaker.lead_in.due_seconds + seconds_of(pcm)
+            self._muted_until = time.monotonic() + heard_seconds + _MUTED_AFTER_SECONDS
         await self._room.speaker.play(CANONICAL, pcm)
 
     def _warn(self, message: str) -> None:

@@ -9,6 +9,7 @@ from satellite.audio.pcm import AudioFormat, Converter
 from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.host.sinks import sink
+from satellite.rooms.lead_in import LeadIn
 from satellite.tasks import begin_task, end_tasks, failure_of, first_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ class Utterance:
 class HostSpeaker:
     """Plays what it is given; `run` it for as long as the room is there."""
 
-    def __init__(self, settings: SoundDeviceSettings) -> None:
+    def __init__(self, settings: SoundDeviceSettings, lead_in_seconds: float = 0.0) -> None:
+        """Play on the device of `settings`, with `lead_in_seconds` of silence first where it has to wake up."""
+        self.lead_in = LeadIn(lead_in_seconds)
         self._sink = sink(settings)
         self._name = settings.label
         self.trouble = ""
@@ -161,6 +164,7 @@ class HostSpeaker:
             taken = await self._sink.open(utterance.format)
             converter = Converter(utterance.format, taken)
             frame_bytes = int(taken.rate * _FRAME_SECONDS) * taken.frame_bytes
+            await self._write(self.lead_in.begin(taken), frame_bytes)
             while pcm := await utterance.next():
                 await self._write(converter.convert(pcm), frame_bytes)
             await self._write(converter.flush(), frame_bytes)
@@ -169,6 +173,7 @@ class HostSpeaker:
                 _LOGGER.info("the speaker %s works again", self._name)
             self.trouble = ""
         finally:
+            self.lead_in.end()
             await self._sink.close()
 
     async def _write(self, pcm: bytes, frame_bytes: int) -> None:
@@ -195,9 +200,11 @@ class SpeakerOutput:
         self._speaker = speaker
         self._utterance: Utterance | None = None
 
-    async def start(self, layout: AudioFormat) -> None:
-        """Begin an utterance."""
+    async def start(self, layout: AudioFormat) -> float:
+        """Begin an utterance; return how long the speaker wakes up first."""
+        lead_in_seconds = self._speaker.lead_in.due_seconds
         self._utterance = self._speaker.begin(layout, owner=self)
+        return lead_in_seconds
 
     async def write(self, pcm: bytes) -> None:
         """Add to it."""
