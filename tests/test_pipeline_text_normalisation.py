@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from piper.phonemize_espeak import EspeakPhonemizer
 
+from satellite.pipeline import text_normalisation
 from satellite.pipeline.clauses import pieces
 from satellite.pipeline.text_normalisation import written_out
 
@@ -112,3 +113,12 @@ def test_any_text_is_written_out(text: str, language: str) -> None:
 )
 def test_markup_and_the_tokens_of_chat_templates_are_not_spoken(written: str, said: str) -> None:
     assert list(pieces(written)) == [said]
+
+
+def test_words_and_rules_are_read_once_and_for_a_spoken_language_alone() -> None:
+    text_normalisation._forms.cache_clear()
+    text_normalisation._spell_out_rules.cache_clear()
+    for _ in range(2):
+        assert written_out("le 1er et le 2e, 5 km", "fr_CA") == "le premier et le deuxième, 5 kilomètres"
+    assert text_normalisation._forms.cache_info().currsize == 1
+    assert text_normalisation._spell_out_rules.cache_info().misses == 1

@@ -4,15 +4,12 @@ Voices read plain numbers by themselves, but say a minus sign, a unit or a range
 The words of each language are in `spoken_forms.yaml`; in a language without them, text stays as it is.
 """
 
-import importlib.resources
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from satellite.languages import in_language
+from satellite.languages import closest, read_yaml
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
@@ -51,17 +48,18 @@ _ROMAN_UNITS = {name: value for value, name in enumerate(["", "I", "II", "III", 
 
 def written_out(text: str, language: str | None) -> str:
     """Return `text`, a sentence or a part of one, as a voice of `language` is to read it."""
-    forms = in_language(_all_forms(), language)
-    return text if forms is None else forms.applied(text)
+    code = closest(language, _words()) if language else None
+    return text if code is None else _forms(code).applied(text)
 
 
 @cache
-def _all_forms() -> Mapping[str, "_Forms"]:
-    file = importlib.resources.files("satellite.pipeline") / "spoken_forms.yaml"
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both are safe; libyaml takes a tenth of the time
-    return {
-        code: _Forms(code, words) for code, words in yaml.load(file.read_text(encoding="utf-8"), Loader=loader).items()
-    }
+def _words() -> Mapping[str, Any]:
+    return read_yaml("satellite.pipeline", "spoken_forms.yaml")
+
+
+@cache
+def _forms(code: str) -> "_Forms":
+    return _Forms(code, _words()[code])
 
 
 class _Forms:

@@ -11,6 +11,7 @@ from satellite.engines.protocols import VoiceChoice, WakeWordEngine
 from satellite.errors import STAGE_ERRORS, SatelliteError, Stage, in_words
 from satellite.pipeline.phrases import Phrase
 from satellite.pipeline.stages import Stages
+from satellite.pipeline.text_normalisation import written_out
 from satellite.tasks import attempt
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ async def keep_phrases(stages: Stages, choices: Iterable[VoiceChoice]) -> None:
     for choice in choices:
         try:
             speaker = await stages.speaker(choice)
+            # Its words and rules take milliseconds to load, which the first answer would hold the loop for.
+            await asyncio.to_thread(written_out, "Louis XIV", next(iter(speaker.voice.languages), None))
             for occasion in Phrase:
                 await stages.phrase(occasion, speaker)
         except SatelliteError as error:
