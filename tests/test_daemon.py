@@ -12,6 +12,7 @@ import pytest
 from wyoming.asr import Transcribe
 from wyoming.info import Describe
 from wyoming.ping import Ping
+from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.tts import Synthesize
 
 from satellite.audio.pcm import read_wav
@@ -68,6 +69,18 @@ async def test_without_models_it_serves_errors_that_say_what_to_do(
         assert (info["asr"][0]["installed"], info["tts"][0]["voices"]) == (False, [])
     assert "satellite models pull stt/tiny.en" in caplog.text
     assert not list((tmp_path / "models").glob("*/*"))
+
+
+async def test_runs_are_kept_as_configured(tmp_path: Path) -> None:
+    request = RunPipeline(PipelineStage.HANDLE, PipelineStage.HANDLE, announce_text="What time is it?")
+    settings = "http: {runs_kept: 1, keep_transcripts: false}"
+    async with daemon_of(tmp_path / "models", settings) as daemon, connect(daemon.ports["port"]) as client:
+        for _ in range(2):
+            await client.send(request)
+            assert "handled" in types(await client.until("handled", "not-handled", "error"))
+        await until(lambda: [run.outcome for run in daemon.runs.latest(9)] == ["done"])
+        (run,) = daemon.runs.latest(9)
+    assert (run.provider, run.heard, run.said) == ("commands", "", "")
 
 
 @pytest.mark.slow

@@ -123,6 +123,20 @@ async def test_a_failure_becomes_the_error_that_says_what_to_do_and_hides_the_ke
     assert len(server.exchanges) == 1  # it is not repeated
 
 
+class Echo(OpenAIServer):
+    """A server that speaks no HTTP, and quotes what it was sent."""
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Quote the key in the place of a status."""
+        exchange.writer.write(f"{exchange.headers['authorization']}\r\n\r\n".encode())
+
+
+async def test_what_is_no_http_is_quoted_without_the_key() -> None:
+    async with asking(Echo(script())) as model:
+        with pytest.raises(ChatUnavailable, match=r"broke off: .*Bearer \[key\]"):
+            await answered(model)
+
+
 async def test_a_server_at_home_needs_no_key_and_receives_words_that_stay_in_the_house(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
