@@ -103,6 +103,13 @@ class SttEnd(RunEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class SttResumed(RunEvent):
+    """The speaker has gone on: everything since the last `SttVadEnd` is withdrawn, and a room stops sounding."""
+
+    type: ClassVar[str] = "stt-resumed"
+
+
+@dataclass(frozen=True, slots=True)
 class ChatStart(RunEvent):
     """The question is handed to the responders and the chat model."""
 

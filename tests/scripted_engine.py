@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from satellite.audio.pcm import RATE, AudioFormat
+from satellite.audio.pcm import RATE, AudioFormat, seconds_of
 from satellite.config.settings import Config
 from satellite.engines.protocols import (
     AS_CONFIGURED,
@@ -24,7 +24,7 @@ from satellite.events import RunEvent, Subscription
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply, Responder, ResponderStatus
 from satellite.pipeline.stages import RunConfig, Stages
-from tests.loudness import LoudnessVad
+from tests.loudness import LoudnessVad, sound
 
 FORMAT = AudioFormat(RATE, 2, 1)
 TWO_SENTENCES = ("The first sentence is told. ", "The second one follows.")
@@ -32,7 +32,7 @@ TWO_SENTENCES = ("The first sentence is told. ", "The second one follows.")
 
 @dataclass
 class ScriptedEngine:
-    """Speech to text, chat model and voice; every word of an answer is a second of sound. No wake word is heard."""
+    """Speech to text, chat model and voice; every word of an answer is a second of sound."""
 
     texts: dict[int, str] = field(default_factory=lambda: {0: "Tell me a story."})  # by windows of speech, at least
     answer: Sequence[str] | None = None  # pieces; None repeats the question
@@ -98,16 +98,23 @@ class ScriptedEngine:
         self.prepared.append(messages)
 
 
-class Deaf:
-    """Hears no wake word."""
+WAKE_WORD = sound(1, 7001)
+
+
+class OneSound:
+    """Hears a wake word in `WAKE_WORD` alone."""
 
     program = "deaf"
 
-    async def stream(self, names: Sequence[str] | None) -> "Deaf":
-        return self
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    async def stream(self, names: Sequence[str] | None) -> "OneSound":
+        return OneSound()
 
     async def feed(self, pcm: bytes) -> list[Detection]:
-        return []
+        self._seconds += seconds_of(pcm)
+        return [Detection("okay_nabu", self._seconds)] if WAKE_WORD in pcm else []
 
     def close(self) -> None: ...
 
@@ -117,6 +124,7 @@ class ScriptedResponder:
     name: str
     does: Callable[[Question], Awaitable[str | None]]  # returns None for a question that is left to others
     concerned: Callable[[Question], bool] = lambda question: True
+    acting: bool = True
     asked_at: list[float] = field(default_factory=list)
     status = ResponderStatus("scripted", "ready", True, "")
 
@@ -125,6 +133,9 @@ class ScriptedResponder:
 
     async def concerns(self, question: Question) -> bool:
         return self.concerned(question)
+
+    async def acts(self, question: Question) -> bool:
+        return self.acting
 
     async def respond(self, question: Question) -> Reply | None:
         self.asked_at.append(asyncio.get_running_loop().time())
@@ -145,7 +156,7 @@ def scripted_stages(engine: ScriptedEngine, *responders: Responder, **sections: 
         return slot
 
     slot = settled(Stage.CHAT, engine)
-    vad, wake = settled(Stage.STT, LoudnessVad()), settled(Stage.WAKE, Deaf())
+    vad, wake = settled(Stage.STT, LoudnessVad()), settled(Stage.WAKE, OneSound())
     engines = Engines(chat=slot, wake=(wake,), vad=vad, transcriber=slot, synthesizer=slot)
     return Stages(engines, RunConfig.of(Config.model_validate(sections)), responders=responders)
 

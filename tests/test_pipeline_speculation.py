@@ -1,7 +1,7 @@
 """Speculation on a virtual clock: what it saves, and that nothing of a wrong one is delivered."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +67,15 @@ def engine(texts: dict[int, str], stt_seconds: float = 0.06, **more: Any) -> Scr
     return ScriptedEngine(texts, None, stt_seconds, CHAT_SECONDS, (TTS_SECONDS,), **more)
 
 
-async def converse(engine: ScriptedEngine, *said: bytes, responders: Sequence[ScriptedResponder] = ()) -> Heard:
+async def converse(
+    engine: ScriptedEngine,
+    *said: bytes,
+    responders: Sequence[ScriptedResponder] = (),
+    endpoint: Mapping[str, float] | None = None,
+    **request: Any,
+) -> Heard:
     """Say something at the pace of a microphone, and return what came of it."""
-    stages = scripted_stages(engine, *responders)
+    stages = scripted_stages(engine, *responders, endpoint=endpoint or {})
     loop = asyncio.get_running_loop()
     heard, bus, inbox = Heard(), RunBus(), AudioInbox(20)
 
@@ -85,7 +91,7 @@ async def converse(engine: ScriptedEngine, *said: bytes, responders: Sequence[Sc
                 heard.speech_ended_at = loop.time()
             await inbox.put(window)
 
-    run = Run(stages, bus, RunRequest("kitchen", start=Stage.STT), emit)
+    run = Run(stages, bus, RunRequest("kitchen", **{"start": Stage.STT} | request), emit)
     with bus.subscribe(4096) as events:
         hearing = asyncio.create_task(microphone())
         await run.execute(inbox)

@@ -214,6 +214,14 @@ class EndpointSettings(Settings):
     provisional_silence_seconds: float = Field(0.06, ge=0.03, le=5)
     """Silence after which an answer is prepared speculatively, in seconds; it is held until the command ends."""
 
+    repair_seconds: float = Field(1.5, ge=0, le=5)
+    """Time after the last of the speech in which a command is taken up again if the speaker goes on, in seconds.
+
+    The answer is silenced, and all that was said is answered as one. Timers and Home Assistant wait for the end of this
+    time where the words may go on, so a shorter time is faster, and 0 turns it off. Only where the microphone is still
+    heard after the command: satellites that stream, the host's own room, and `/ws`.
+    """
+
     no_speech_seconds: Seconds = 5.0
     """Time without speech after which the run ends, in seconds."""
 

@@ -19,6 +19,7 @@ from satellite.events import (
     RunFailed,
     RunStart,
     SttEnd,
+    SttResumed,
     SttStart,
     SttVadEnd,
     TtsEnd,
@@ -43,6 +44,7 @@ _LOGGED_STAGES = ("stt", "chat", "tts")
 
 _BEGINS: dict[type[RunEvent], str] = {
     SttStart: "listen",
+    SttResumed: "listen",
     SttEnd: "stt",
     ChatStart: "chat",
     TtsStart: "tts",
@@ -117,6 +119,12 @@ class RunRecord:
                 self.marks["speech_end"] = max(0.0, at - event.silence_seconds)
                 self.marks["command_end"] = at
                 self.speculations = event.speculations
+            case SttResumed():
+                # What follows describes the whole command.
+                self.said, self.provider = "", None
+                self.marks.clear()
+                for span in self.spans[:-1]:
+                    span.end = at if span.end is None else span.end
             case SttEnd() | ChatStart():
                 self.heard = event.text
             case ChatChunk():

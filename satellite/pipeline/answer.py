@@ -50,7 +50,7 @@ class RunAnswer:
     async def reply_to(self, question: Question) -> None:
         """Answer the question, and remember what the room has heard of the answer, however the run ends.
 
-        An answer that was never committed is not remembered.
+        An answer that was never committed, or was withdrawn, is not remembered.
         """
         self.stage = Stage.CHAT
         if len(self._stages.config.spoken_languages) > 1:
@@ -70,10 +70,11 @@ class RunAnswer:
                 await self._output.wait_delivered()
                 raise
             await self._output.wait_delivered()
+            await self._output.wait_settled()
             complete = True
         finally:
             # Also after a cancellation: barge-in is one, and the model has to know what the room has heard.
-            if self._output.committed:
+            if self._output.committed and not self._output.withdrawn:
                 heard = self.text if complete or not speaks else self._heard()
                 self._stages.remember(question, prompt, heard, self.text)
 

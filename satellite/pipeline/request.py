@@ -64,6 +64,15 @@ class RunRequest:
     """Whether the audio of a run that starts at stt begins with the end of a wake word."""
 
     vad_sensitivity: str | None = None
+    listens_on: bool = False
+    """Whether the microphone is heard after the end of the command, so that the speaker may go on."""
+
+    hears_itself: bool | None = False
+    """Whether the microphone hears the answer, so that a voice may be the answer's once that sounds.
+
+    None where earlier answers have shown that it does not, but somebody may have turned up the speaker since.
+    """
+
     run_id: str = field(default_factory=new_run_id)
 
     @property

@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from satellite.engines.protocols import ChatDelta, ChatStats
 from satellite.pipeline.dialogue import Question
@@ -56,6 +56,9 @@ class Responder(Protocol):
     async def concerns(self, question: Question) -> bool:
         """Return whether it may answer, without doing anything; True where only `respond` can find out."""
 
+    async def acts(self, question: Question) -> bool:
+        """Return whether `respond` changes something that more words would have changed otherwise."""
+
     async def respond(self, question: Question) -> Reply | None:
         """Return the answer, None for a question that is not for this one, or when it cannot be answered in time."""
 
@@ -90,14 +93,18 @@ class ResponderChain:
     async def answer(self, question: Question, output: CommitBuffer | None) -> ChatDelta | None:
         """Return the first answer, whole; None without one.
 
-        A responder acts. So while `output` is not committed, one that may be concerned has to wait for that.
+        While the command may go on, a responder that may be concerned has to wait: for the commit of `output` to
+        answer, and until that cannot be withdrawn to act.
         """
         for responder in self.all:
-            if output is not None and not output.committed:
+            if output is not None and not output.settled:
                 # Asked first, so that a question for the chat model does not wait for the end of the command.
-                if not await self._is_concerned(responder, question):
+                if not await self._may(responder.concerns(question), responder, question):
                     continue
-                await output.wait_committed()
+                if await self._may(responder.acts(question), responder, question):
+                    await output.wait_to_act()
+                else:
+                    await output.wait_committed()
             began = time.monotonic()
             reply = await self._reply(responder, question)
             if reply is not None:
@@ -107,9 +114,9 @@ class ResponderChain:
                 return ChatDelta(reply.text, reply.provider, stats)
         return None
 
-    async def _is_concerned(self, responder: Responder, question: Question) -> bool:
-        """Return whether a responder may answer; True for one that fails or is late, which `respond` will show."""
-        result = await attempt(responder.concerns(question), responder.name, responder.deadline_seconds(question))
+    async def _may(self, found: Coroutine[Any, Any, bool], responder: Responder, question: Question) -> bool:
+        """Return what a responder has `found` out; True for one that fails or is late, which `respond` will show."""
+        result = await attempt(found, responder.name, responder.deadline_seconds(question))
         return isinstance(result, Exception) or result
 
     async def _reply(self, responder: Responder, question: Question) -> Reply | None:

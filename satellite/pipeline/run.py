@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
 from satellite.audio.pcm import audio_after, seconds_of
@@ -27,6 +27,7 @@ from satellite.events import (
     RunFailed,
     RunStart,
     SttEnd,
+    SttResumed,
     SttStart,
     SttVadEnd,
     SttVadStart,
@@ -35,6 +36,7 @@ from satellite.events import (
 )
 from satellite.pipeline.answer import RunAnswer
 from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.completeness import Completeness
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.recording import CommandRecording
 from satellite.pipeline.request import Emit, RunRequest, Speech
@@ -42,6 +44,7 @@ from satellite.pipeline.speculation import CommitBuffer, Speculation
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.transcripts import PartialTranscripts, partials_allowed
 from satellite.pipeline.turn_detection import TurnDetector, TurnState, scaled
+from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -79,6 +82,10 @@ class Run:
         self._ended = False
         """Whether its end was published."""
 
+        self.command_over = asyncio.Event()
+        """Set once the run takes no more audio: there is no command, or the speaker cannot go on with it any more."""
+
+        self._hears_itself = request.hears_itself
         self._speculation: Speculation | None = None
         self._dropped: list[Speculation] = []
         self._answer: RunAnswer | None = None
@@ -133,6 +140,7 @@ class Run:
             if self._request.includes(Stage.STT):
                 await self._command(audio)
             else:
+                self.command_over.set()
                 await self._text()
         finally:
             # Awaited only here: while the command goes on, nothing may wait for work that is no longer needed.
@@ -153,6 +161,7 @@ class Run:
                 await answer.reply_to(self._question(request.text, request.language))
 
         self._speculation = Speculation(0.0, self._deliver, self._publish, work)
+        self._speculation.output.settle()
         await self._speculation.commit()
 
     async def _wake(self, audio: AudioInbox) -> None:
@@ -187,21 +196,69 @@ class Run:
         await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
 
     async def _command(self, audio: AudioInbox) -> None:
-        """Record a command and answer it, by the speculation of its last pause where there is one."""
+        """Record a command and answer it, by the speculation of its last pause where there is one.
+
+        A speaker who goes on after the end is recorded further, and all that was said is answered as one.
+        """
         self._stage = Stage.STT
         await self._emit(SttStart(self._identity))
         recording = await self._new_recording()
         partials = self._partial_transcripts(recording)
         try:
-            await self._record(recording, audio, partials)
-            partials.close()
-            audio.lossy = True  # later audio is not part of the command
-            # Speech that came with the end of the audio makes the last speculation stale.
-            self._drop_if_stale(recording)
-            speculation = self._speculation = self._speculation or self._speculate(recording, audio)
-            await speculation.commit()
+            answered = False
+            while not answered:
+                await self._record(recording, audio, partials)
+                partials.close()
+                # Speech that came with the end of the audio makes the last speculation stale.
+                self._drop_if_stale(recording)
+                speculation = self._speculation = self._speculation or self._speculate(recording, audio)
+                answered = await self._answered(speculation, recording, audio)
         finally:
             partials.close()
+
+    async def _answered(self, speculation: Speculation, recording: CommandRecording, audio: AudioInbox) -> bool:
+        """Deliver an answer; return False where the speaker has gone on, and it was withdrawn."""
+        delivery = begin_task(speculation.commit(), "deliver an answer")
+        delivery.add_done_callback(lambda _: audio.nudge())  # an answer that has failed is not listened through
+        try:
+            if await self._goes_on(speculation.output, recording, audio, delivery):
+                speculation.output.withdrawn = True
+                # It may have been the answer that was heard: then the next one must not be silenced as well.
+                if self._hears_itself is None and speculation.output.sounds:
+                    self._hears_itself = True
+                await end_tasks(delivery)  # before the room is asked to stop sounding, it must have been given all
+                self._drop_speculation()
+                await self._emit(SttResumed(self._identity))
+                return False
+            audio.lossy = True  # later audio is not part of the command
+            self.command_over.set()
+            speculation.output.settle()
+            await delivery
+        finally:
+            await end_tasks(delivery)
+        return True
+
+    async def _goes_on(
+        self, output: CommitBuffer, recording: CommandRecording, audio: AudioInbox, delivery: asyncio.Task[None]
+    ) -> bool:
+        """Listen as long as the speaker may go on, and return whether they do."""
+        seconds = self._stages.config.endpoint.repair_seconds - recording.turn.silence_seconds
+        can_go_on = self._request.listens_on and self._request.includes(Stage.CHAT) and not audio.ended
+        if not can_go_on or recording.full or seconds <= 0:
+            return False
+        recording.turn.listen_on()
+        recorded = len(recording.pcm)
+        # The clock as well as the audio: a microphone that is closed sends none.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), aclosing(aiter(audio)) as chunks:
+                async for pcm in chunks:
+                    await recording.feed(pcm)
+                    if output.settled or delivery.done() or (self._hears_itself and output.sounds):
+                        break
+                    if recording.turn.state is TurnState.SPEAKING:
+                        return True
+        audio.unread(bytes(recording.pcm[recorded:]))  # for what listens next, such as for the wake word
+        return False
 
     async def _new_recording(self) -> CommandRecording:
         config = self._stages.config
@@ -242,7 +299,7 @@ class Run:
     async def _fill(
         self, recording: CommandRecording, audio: AudioInbox, partials: PartialTranscripts, gap: asyncio.Timeout
     ) -> None:
-        speaking = False
+        speaking = recording.state is TurnState.SPEAKING  # after a pause that was taken for the end
         async with aclosing(aiter(audio)) as chunks:
             async for pcm in chunks:
                 # `nudge` counts as audio, too: the speculation that calls it has a deadline of its own.
@@ -299,6 +356,7 @@ class Run:
             audio.nudge()
         if not text:
             raise SpeechToTextError("no words were understood", kind="no-text-recognized")
+        speculation.output.may_go_on = completeness is not Completeness.COMPLETE
         if self._request.includes(Stage.CHAT):
             await speculation.wait_if_incomplete(completeness)
             await self._new_answer(speculation.output).reply_to(self._question(text, language))

@@ -40,7 +40,17 @@ class CommitBuffer:
         self._on_ready = on_ready
         self._held: deque[RunEvent | Speech] = deque()
         self._held_seconds = 0.0
+        self.sounds = False
+        """Whether the room was given sound."""
+
+        self.may_go_on = True
+        """Whether the words so far may be a part of the command."""
+
+        self.withdrawn = False
+        """Whether the speaker went on after the commit, which makes the output void."""
+
         self._committed = asyncio.Event()
+        self._settled = asyncio.Event()
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -50,10 +60,30 @@ class CommitBuffer:
         """Whether output is delivered."""
         return self._committed.is_set()
 
+    @property
+    def settled(self) -> bool:
+        """Whether the output, once committed, cannot be withdrawn."""
+        return self._settled.is_set()
+
+    def settle(self) -> None:
+        """Nothing can withdraw the output any more."""
+        self._settled.set()
+
     async def wait_committed(self) -> None:
         """Wait until output is delivered: nothing with an effect outside may be done before that."""
         self._ready()
         await self._committed.wait()
+
+    async def wait_settled(self) -> None:
+        """Wait until the output cannot be withdrawn any more."""
+        await self._settled.wait()
+
+    async def wait_to_act(self) -> None:
+        """Wait until something that cannot be undone may be done, such as to set a timer; what acts cannot go on."""
+        await self.wait_committed()
+        if self.may_go_on:
+            await self.wait_settled()
+        self.settle()
 
     async def wait_delivered(self) -> None:
         """Wait until all output so far has been delivered."""
@@ -97,6 +127,7 @@ class CommitBuffer:
         # A step is removed only after the room has taken it: until then it counts against the bound, and
         # `wait_delivered` waits for it.
         step = self._held[0]
+        self.sounds = self.sounds or isinstance(step, Speech)
         await self._deliver(step)
         self._held.popleft()
         if isinstance(step, Speech):

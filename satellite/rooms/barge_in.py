@@ -45,6 +45,9 @@ class WakeWordInterrupter:
         self.last_heard = b""
         """The end of what was listened to."""
 
+        self.speech_seconds = 0.0
+        """How long somebody spoke, which may be the answer itself."""
+
         self._stages = stages
         self._room = room
         self._inbox = inbox
@@ -68,6 +71,7 @@ class WakeWordInterrupter:
                     self._inbox.unread(audio_after(pcm, fed_seconds, detection.seconds))
                     return Interruption(detection.name)
                 word = await words.feed(pcm)
+                self.speech_seconds = words.speech_seconds
                 # While one is transcribed others are skipped: the wake word must not wait for them.
                 if word and not self._words.full():
                     self._words.put_nowait(word)
@@ -114,6 +118,7 @@ class _Words:
         self._pending = bytearray()
         self._pcm = bytearray()
         self._spoken_seconds = self._silence_seconds = 0.0
+        self.speech_seconds = 0.0
 
     async def feed(self, pcm: bytes) -> bytes:
         """Return the latest words that ended in `pcm`, with a little silence around them; empty when none did."""
@@ -129,6 +134,7 @@ class _Words:
         self._pcm += window
         del self._pcm[:-_WORD_BYTES]
         if is_speech:
+            self.speech_seconds += seconds_of(window)
             self._spoken_seconds += self._silence_seconds + seconds_of(window)
             self._silence_seconds = 0.0
         elif self._spoken_seconds:

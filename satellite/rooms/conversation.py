@@ -21,6 +21,7 @@ from satellite.events import (
     RunEvent,
     RunFailed,
     SttEnd,
+    SttResumed,
     SttStart,
     TtsEnd,
     TtsStart,
@@ -50,6 +51,10 @@ _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 30.0
 """Between runs that fail one after the other: a broken stage must not spin."""
 
+_ECHO_SECONDS = 1.0
+_ECHO_SHARE = 0.2
+"""So much speech is heard in the time of an answer of at least such a length by a microphone that hears its sound."""
+
 _QUESTION_MARKS = ("?", "？", "؟")
 _AFTER_A_SENTENCE = " \"'”’)»"
 
@@ -59,6 +64,7 @@ _NOBODY_SPOKE = ("stt-no-speech", "stt-no-text-recognized")
 _ACTIVITIES: Mapping[type[RunEvent], Activity] = {
     WakeWordStart: Activity.WAITING,
     SttStart: Activity.LISTENING,
+    SttResumed: Activity.LISTENING,
     SttEnd: Activity.THINKING,
     TtsStart: Activity.SPEAKING,
 }
@@ -113,6 +119,15 @@ class Conversation:
 
         self._after_wake_word = False
         """Whether the audio of the next run begins with the end of a wake word."""
+
+        self._streams = False
+        """Whether the microphone is heard after a command."""
+
+        self._hears_itself: bool | None = not device.capabilities.speech_interrupts
+        """Whether the microphone hears the room's own sound; None once an answer has shown that it does not."""
+
+        self._sounded = False
+        """Whether the present run was heard."""
 
         self._interruption: Interruption | None = None
         self._failed_with = ""
@@ -169,6 +184,7 @@ class Conversation:
             # A satellite that streams when it hears speech streams again: that is the answer to what was asked.
             start = Stage.STT
             self._follows = True
+        self._streams = request.start is Stage.WAKE or self._device.capabilities.speech_interrupts
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._listens_until = float("-inf")
         if start is Stage.STT and wake_word is not None and not self._claim(wake_word):
@@ -298,6 +314,8 @@ class Conversation:
             request,
             no_speech_seconds=self._context.stages.config.hub.follow_up_seconds if self._follows else None,
             after_wake_word=self._after_wake_word,
+            listens_on=self._streams,
+            hears_itself=self._hears_itself,
         )
         stages = self._context.stages
         run = Run(stages, self._context.bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
@@ -305,11 +323,12 @@ class Conversation:
         self._after_wake_word = False
         self._failed_with = ""
         self._answering.clear()
+        self._sounded = False
         if request.start not in (Stage.WAKE, Stage.STT):
             self._answering.set()  # a run that begins with text listens to no command
         self._last_heard = b""
         self._run = task = begin_task(self._perform(run), f"run {self.room.name}")
-        watch = stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task))
+        watch = stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task, run))
         try:
             await asyncio.wait([task])
         finally:
@@ -327,12 +346,12 @@ class Conversation:
         await self._playback.drained()
         return succeeded
 
-    async def _watch(self, run: asyncio.Task[bool]) -> None:
+    async def _watch(self, task: asyncio.Task[bool], run: Run) -> None:
         """End the run when somebody interrupts while the answer is made and heard."""
-        await self._answering.wait()
+        await run.command_over.wait()  # until then the audio is the command's
         # Set before the run is cancelled: it says what the cancellation means.
         self._interruption = interruption = await self._next_interruption()
-        run.cancel()
+        task.cancel()
         await self._playback.silence()
         if interruption.wake_word:
             self._after_wake_word = True
@@ -352,6 +371,9 @@ class Conversation:
             return await interrupter.wait()
         finally:
             self._last_heard = interrupter.last_heard
+            sounded_seconds = self._playback.heard_seconds() if self._sounded else 0.0
+            if sounded_seconds >= _ECHO_SECONDS:
+                self._hears_itself = True if interrupter.speech_seconds >= _ECHO_SHARE * sounded_seconds else None
 
     async def _silence(self) -> None:
         """End the sound of a run that is over, but not an announcement."""
@@ -361,6 +383,7 @@ class Conversation:
     async def _emit(self, step: RunEvent | Speech) -> None:
         """Do in the room what a step of a run means there."""
         if isinstance(step, Speech):
+            self._sounded = True
             async with self._announcing:
                 await self._playback.play(step.format, step.pcm)
             return
@@ -374,6 +397,11 @@ class Conversation:
                 self._engage()
             case SttEnd():
                 self._answering.set()
+            case SttResumed():
+                self._answering.clear()
+                if self._sounded and not self._device.capabilities.speech_interrupts:
+                    self._hears_itself = True  # it may have been the answer: the next one shows
+                await self._silence()
             case TtsEnd():
                 await self._playback.finish()
             case RunFailed():

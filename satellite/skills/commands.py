@@ -102,6 +102,11 @@ class CommandResponder:
         """Return whether the question is a command."""
         return await self._understood(question.text, question.language) is not None
 
+    async def acts(self, question: Question) -> bool:
+        """Return whether the command sets or changes a timer."""
+        understood = await self._understood(question.text, question.language)
+        return understood is not None and understood[0].acts
+
     async def respond(self, question: Question) -> Reply | None:
         """Return the answer to a command, None for anything else."""
         understood = await self._understood(question.text, question.language)

@@ -59,3 +59,8 @@ class Command:
     def is_closed(self) -> bool:
         """Whether nothing can follow; more of a duration or a name might."""
         return self.intent in _CLOSED
+
+    @property
+    def acts(self) -> bool:
+        """Whether it sets or changes a timer, which more words would have changed otherwise."""
+        return not self.is_closed and self.intent is not Intent.TIMER_STATUS

@@ -194,6 +194,14 @@ export class Talk {
       case "stt-vad-end":
         this.#become("thinking");
         break;
+      case "stt-resumed": // the speaker went on: what was answered so far is void
+        this.#player.clear();
+        this.#question?.remove();
+        this.#answer?.remove();
+        this.#question = this.#answer = null;
+        this.#soundOver = false;
+        this.#become("listening");
+        break;
       case "stt-end":
         this.#question = event.text ? addEntry("you", event.text) : null;
         this.#become("thinking");

@@ -111,6 +111,10 @@ class HomeAssistantResponder:
             return False
         return self._up or is_order(question.text, question.language)
 
+    async def acts(self, question: Question) -> bool:
+        """Return whether the question is an order."""
+        return is_order(question.text, question.language)
+
     async def respond(self, question: Question) -> Reply | None:
         """Ask once; None for what is not understood, and for a question without an answer by the deadline."""
         if not await self.concerns(question):
