@@ -1,7 +1,9 @@
 """Codes of languages as people, Whisper, voices, Home Assistant and espeak write them: one table for all of them."""
 
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from satellite.config.settings import SttSettings
@@ -11,6 +13,7 @@ from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.languages import WHISPER, closest, translated
+from tests.whisper_graphs import save_multilingual
 
 VOICES = [
     Voice(f"{code}-x-low", (code,), (), "")
@@ -55,6 +58,29 @@ def test_a_language_is_detected_only_where_there_are_several(
     worker = Worker(Stage.STT)
     whisper = WhisperTranscriber(SttSettings(), worker, languages=model, window_floor_seconds=30.0, spoken=spoken)
     assert whisper._language(None) == asked
+
+
+async def test_whisper_hears_only_languages_of_the_house(tmp_path: Path) -> None:
+    known = ("de", "en", "fr", "it", "nl")
+    save_multilingual(tmp_path, known)
+    pcm = np.random.default_rng(1).normal(0, 3000, 16_000).astype(np.int16).tobytes()
+
+    async def heard(*spoken: str, language: str | None = None) -> str:
+        worker, settings = Worker(Stage.STT), SttSettings(threads=1, device="cpu")
+        whisper = WhisperTranscriber(settings, worker, languages=known, window_floor_seconds=1.0, spoken=spoken)
+        try:
+            whisper.load(tmp_path)
+            return (await whisper.transcribe(pcm, speech=[0.9] * 31, language=language)).language
+        finally:
+            worker.close()
+
+    likeliest = await heard()
+    others = [language for language in known if language != likeliest]
+    assert await heard(*known) == likeliest
+    assert await heard(*others) in others
+    assert await heard(likeliest, others[0]) == likeliest
+    assert await heard(others[0]) == others[0]
+    assert await heard(likeliest, others[0], language=others[1]) == others[1]
 
 
 @pytest.mark.parametrize(
