@@ -15,12 +15,14 @@ from satellite.errors import SpeechToTextError
 from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.chimes import Cue, cue_sound
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.driven_rooms import NotedConnection
 from tests.loudness import WINDOW_SAMPLES, silence, speech
 from tests.scripted_engine import TWO_SENTENCES, ScriptedEngine, scripted_stages
+from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -28,10 +30,10 @@ pytestmark = pytest.mark.virtual_clock
 class Room:
     """A satellite that the daemon talks with; a command can be spoken to it."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, *, sounds: bool = False) -> None:
         self.connection = NotedConnection()
         context = RoomContext(stages, RunBus(), Arbiter(0.0))
-        self.device = WyomingDevice(self.connection, RoomSettings(name="kitchen"), context)
+        self.device = WyomingDevice(self.connection, RoomSettings(name="kitchen", sounds=sounds), context)
 
     def announce(self, seconds: float) -> asyncio.Task[None]:
         sound = SharedSound.complete(CANONICAL, bytes(2 * int(RATE * seconds)))
@@ -64,15 +66,27 @@ class Room:
                 found.append((began, at, round(seconds, 1)))
         return found
 
+    def spoken(self) -> list[bytes | str]:
+        """Return each sound, and between them the transcripts and errors."""
+        found: list[bytes | str] = []
+        for _, event in self.connection.sent:
+            if AudioStart.is_type(event.type):
+                found.append(b"")
+            elif AudioChunk.is_type(event.type):
+                found[-1] += AudioChunk.from_event(event).audio  # type: ignore[operator]  # since a sound has begun
+            elif event.type in ("transcript", "error"):
+                found.append(event.type)
+        return found
+
     def lengths(self) -> list[float]:
         return [length for _, _, length in self.sounds()]
 
 
 @asynccontextmanager
-async def in_rooms(count: int, *answer: str) -> AsyncIterator[list[Room]]:
+async def in_rooms(count: int, *answer: str, sounds: bool = False) -> AsyncIterator[list[Room]]:
     stages = scripted_stages(ScriptedEngine(answer=answer))
     async with AsyncExitStack() as stack:
-        rooms = [Room(stages) for _ in range(count)]
+        rooms = [Room(stages, sounds=sounds) for _ in range(count)]
         for room in rooms:
             stack.push_async_callback(room.device.close)
         yield rooms
@@ -98,6 +112,27 @@ async def test_an_announcement_that_waited_for_another_is_not_heard_over_a_comma
     assert answer[0] >= ended - 2 * WINDOW_SAMPLES / RATE
     assert (answer[2], waited[2]) == (9, 3)
     assert waited[0] >= answer[1]
+
+
+async def test_a_room_sounds_when_it_listens_and_when_the_command_is_over() -> None:
+    async with in_rooms(1, *TWO_SENTENCES, sounds=True) as (room,):
+        await room.command()
+        await until(lambda: not room.device.conversation.active)
+        listening, transcript, done, answer = room.spoken()
+        assert (listening, transcript, done) == (cue_sound(Cue.LISTENING), "transcript", cue_sound(Cue.DONE))
+        assert room.lengths() == [0.2, 0.2, 9]
+        assert answer not in (listening, done)
+
+
+async def test_a_room_sounds_when_nothing_was_understood() -> None:
+    async with in_rooms(1, *TWO_SENTENCES, sounds=True) as (room,):
+        await room.hear(silence(300))
+        await until(lambda: not room.device.conversation.active)
+        assert [one for one in room.spoken() if one != "transcript"] == [
+            cue_sound(Cue.LISTENING),
+            "error",
+            cue_sound(Cue.NOT_UNDERSTOOD),
+        ]
 
 
 async def test_an_announcement_that_was_cut_off_at_once_is_made_again(kitchen: Room) -> None:

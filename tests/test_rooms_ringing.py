@@ -13,8 +13,9 @@ from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.pipeline.stages import SpokenPiece
+from satellite.rooms.chimes import chime
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.ringing import Ringing, chime
+from satellite.rooms.ringing import Ringing
 from satellite.rooms.wyoming_device import timer_event
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import LATE_SECONDS, Duration, TimerEvent

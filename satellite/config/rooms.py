@@ -31,6 +31,9 @@ class RoomSettings(Settings):
     lead_in_seconds: float = Field(0, ge=0, le=3)
     """Silence before sound after 5 s without any, in seconds, for a speaker that wakes up slowly (Bluetooth, HDMI)."""
 
+    sounds: bool = False
+    """Play a short sound when the room listens, when the command is over, and when nothing was understood."""
+
     follow_up: Literal["questions", "always", "never"] = "questions"
     """Listen again without the wake word: after an answer that is a question, after every answer, or never."""
 

@@ -6,9 +6,9 @@ from typing import Any
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.pipeline.stages import Stages
+from satellite.rooms.chimes import chime
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.ringing import chime
 from satellite.tasks import begin_task, end_tasks
 
 _MOST_AT_ONCE = 16

@@ -34,6 +34,7 @@ from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.rooms.arbitration import Loudness
 from satellite.rooms.barge_in import Interruption, WakeWordInterrupter, interrupted_by_speech
+from satellite.rooms.chimes import PLAIN, Cue, cue_sound
 from satellite.rooms.playback import Playback, SharedSound
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity, Device, RoomContext
@@ -67,6 +68,12 @@ _ACTIVITIES: Mapping[type[RunEvent], Activity] = {
     SttResumed: Activity.LISTENING,
     SttEnd: Activity.THINKING,
     TtsStart: Activity.SPEAKING,
+}
+
+_CUES: Mapping[type[RunEvent], Cue] = {
+    SttStart: Cue.LISTENING,
+    SttEnd: Cue.DONE,
+    RunFailed: Cue.NOT_UNDERSTOOD,
 }
 
 
@@ -412,6 +419,14 @@ class Conversation:
                 elif self._follows:
                     return  # the question was not answered: that is no error in the room
         await self._device.show(step, self.activity)
+        # A run that has failed while it waited for the wake word is no concern of anybody in the room.
+        if type(step) in _CUES and self.engaged:
+            await self._cue(_CUES[type(step)])
+
+    async def _cue(self, cue: Cue) -> None:
+        if self.room.sounds and self._device.capabilities.speaker:
+            async with self._announcing:
+                await self._playback.cue(PLAIN, cue_sound(cue))
 
     async def _heard_wake_word(self, name: str) -> None:
         self._engage()

@@ -160,6 +160,16 @@ class Playback:
         assert self._converter is not None
         await self._pace(self._converter.convert(pcm))
 
+    async def cue(self, source: AudioFormat, pcm: bytes) -> None:
+        """Send a short sound of its own, and do not wait until it is heard; not in the middle of another."""
+        if self._source is None:
+            await self.play(source, pcm)
+            if self._converter is not None:
+                await self._pace(self._converter.flush())
+            self._source = None
+            self._sent_seconds = 0.0  # nothing of an answer has been heard
+            await self._output.stop()
+
     async def finish(self) -> None:
         """End the sound and wait until it has been heard, or should have been."""
         if self._source is None or self._converter is None:

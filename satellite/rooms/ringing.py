@@ -5,11 +5,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from satellite.audio.pcm import AudioFormat
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.pipeline.stages import Stages
+from satellite.rooms.chimes import PLAIN, chime
 from satellite.rooms.playback import SharedSound
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Timer, TimerEvent, TimerEventKind
@@ -25,14 +25,6 @@ _RETRY_SECONDS = 5.0
 """Before the next attempt when a ring could not be heard."""
 
 _CHIMES = 2
-_PLAIN = AudioFormat(22050, 2, 1)
-"""The format of a chime without speech."""
-
-_TONES_HERTZ = (659.3, 880.0)
-"""E5 and A5: a rising fourth calls without alarming."""
-
-_TONE_SECONDS = 0.35
-_GAIN = 0.2
 
 
 class Ringing:
@@ -124,7 +116,7 @@ async def ring(
 
     With the text, `text` returns its language, if it is known.
     """
-    spoken, sound = "", SharedSound(_PLAIN)
+    spoken, sound = "", SharedSound(PLAIN)
     while (due := text())[0]:
         if due[0] != spoken:
             spoken, sound = due[0], await _ring_sound(stages, room, *due)
@@ -133,7 +125,7 @@ async def ring(
 
 async def _ring_sound(stages: Stages, room: RoomSettings, text: str, language: str | None) -> SharedSound:
     """Return chimes and the spoken text; the chimes alone where nothing can be spoken."""
-    format_, spoken = _PLAIN, b""
+    format_, spoken = PLAIN, b""
     try:
         speaker = await stages.speaker(VoiceChoice(room.voice, room.language, spoken=language))
         format_ = speaker.format
@@ -149,15 +141,3 @@ async def _ring_sound(stages: Stages, room: RoomSettings, text: str, language: s
             extra={"room": room.name, "code": error.code},
         )
     return SharedSound.complete(format_, chime(format_) * _CHIMES + spoken)
-
-
-def chime(format_: AudioFormat) -> bytes:
-    """Return the sound before an announcement or a ring: two soft tones and a short rest, as 16-bit mono."""
-    import numpy as np
-
-    times = np.arange(int(_TONE_SECONDS * format_.rate)) / format_.rate
-    # A tone that begins or ends abruptly clicks: 10 ms to rise, and 20 ms at the end.
-    shape = np.minimum(times / 0.01, 1) * np.exp(-5 * times) * np.minimum((_TONE_SECONDS - times) / 0.02, 1)
-    tones = [np.sin(2 * np.pi * hertz * times) * shape for hertz in _TONES_HERTZ]
-    rest = np.zeros(int(0.15 * format_.rate))
-    return (np.concatenate([*tones, rest]) * _GAIN * 32767).astype(np.int16).tobytes()
