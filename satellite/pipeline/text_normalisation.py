@@ -22,17 +22,20 @@ _INNER_DOT = re.compile(r"(?<=[^\W\d_]{2})\.(?=[^\W\d_]{2})")
 
 _ISO_DATE = re.compile(r"\b(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b")
 _DATE = re.compile(r"\b(\d{1,2})([./-])(\d{1,2})\2(\d{4})\b")
-_TIME = r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?::[0-5]\d)?(?![\d:])(\s?[ap]\.?m\b)?"
+_TIME = r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])(\s?(?:[ap]\.?m|[AP]M)\b)?"
 _FRENCH_TIME = re.compile(r"\b([01]?\d|2[0-3])\s?[hH]\s?([0-5]\d)?\b")
 _VERSION = re.compile(r"\b(versi\w+\s)?(v?)(\d+(?:\.\d+){2,8}|(?<=v)\d+(?:\.\d+)?)\b", re.IGNORECASE)
 _GROUPED = re.compile(r"\d{1,3}(?:\.\d{3})+")
 _PHONE = re.compile(
-    r"(?<![\w.,-])(?:(?:\+\d|0\d|\(0\d)[\d ()/.-]{4,17}\d|(?:\(\d{3}\)\s?|\d{3}-)?\d{3}-\d{4})(?![\w-])"
+    r"(?<![\w.,-])(?<!\d\s)(?:(?:\+\d|0\d|\(0\d)[\d ()/.-]{4,17}\d|(?:\(\d{3}\)\s?|\d{3}-)?\d{3}-\d{4})(?![\w-])"
 )
+_LEAST_PHONE_DIGITS = 7
+"""02/2024 is a month."""
+
 _SUBTRACTION = re.compile(r"(?<=\d)\s?−\s?(?=\d)")  # the minus sign
 _MINUS = re.compile(r"(?<![\w)\]–-])[-−](?=\d)")  # the minus sign
 _RANGE = re.compile(rf"(?<![\w.,-])({_NUMBER})(\s?[-–]\s?)({_NUMBER})(?![\w-])")
-_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI]{2})(X{0,3})(IX|IV|V?I{0,3})(?!['’\w])")
+_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI]{2})(X{0,3})(IX|IV|V?I{0,3})(?!['’\w])(?:\.(?=\s[a-zà-ÿ]))?")
 _LETTER_WORD = re.compile(r"[^\W\d_]{2,}")
 _SPELLED = re.compile(
     r"(?<![\w-])(?:AI|API|BBC|BMW|CD|CPU|DNA|DNS|DVD|EU|FM|GPS|GPU|HD|HDMI|HTML|HTTPS?|IBM|IP|LCD|LED|MQTT|NFC|PC|PDF|"
@@ -72,9 +75,9 @@ class _Forms:
         currencies = "".join(re.escape(sign) for sign in words["currencies"])
         scale = rf"(?:\s(?:{words['scales']})(?!\w))?"
         signs = "".join(re.escape(sign) for sign in words["signs"])
-        self._unit = re.compile(rf"(?<![\w.,])({_NUMBER})\s?({units})(?![\w²³/°])")
+        self._unit = re.compile(rf"(?<![\w.,{currencies}])({_NUMBER})\s?({units})(?![\w²³/°])")
         self._price = re.compile(
-            rf"([{currencies}])\s?({_NUMBER})({scale})|(?<![\w.,])({_NUMBER})({scale})\s?([{currencies}])"
+            rf"([{currencies}])\s?({_NUMBER})({scale})(?!\w|[.,]\d)|(?<![\w.,])({_NUMBER})({scale})\s?([{currencies}])"
         )
         self._clock = re.compile(rf"{_TIME}(?:\s(?:{words['clock']})(?!\w))?")
         self._sign = re.compile(rf"\s?([{signs}])\s?(?=[\w(-])")
@@ -82,8 +85,9 @@ class _Forms:
 
     def applied(self, text: str) -> str:
         """Return `text` written out."""
-        if text.isupper() and len(_LETTER_WORD.findall(text)) > 1:
-            text = text.capitalize()
+        if text.isupper() and sum(not _SPELLED.fullmatch(word) for word in _LETTER_WORD.findall(text)) > 1:
+            text = _LETTER_WORD.sub(lambda match: match[0] if _SPELLED.fullmatch(match[0]) else match[0].lower(), text)
+            text = text[0].upper() + text[1:]
         text = _EMAIL.sub(rf"\1 {self._words['at']} \2", text)
         text = _INNER_DOT.sub(f" {self._words['dot']} ", text)
         if any(character.isdigit() for character in text):
@@ -151,6 +155,8 @@ class _Forms:
     def _phone(self, match: re.Match[str]) -> str:
         """Return a phone number digit by digit, with a pause between its groups; French says pairs as numbers."""
         groups = re.findall(r"\d+", match[0])
+        if sum(map(len, groups)) < _LEAST_PHONE_DIGITS:
+            return match[0]
         pairs = self._language == "fr"
         said = ", ".join(
             group if pairs and len(group) == 2 and group[0] != "0" else " ".join(group) for group in groups
