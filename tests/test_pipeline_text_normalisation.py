@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from piper.phonemize_espeak import EspeakPhonemizer
 
 from satellite.pipeline import text_normalisation
-from satellite.pipeline.clauses import pieces
+from satellite.pipeline.clauses import ClauseSplitter, pieces
 from satellite.pipeline.text_normalisation import written_out
 
 SAID = {
@@ -73,6 +73,14 @@ SAID = {
 )
 def test_signs_and_units_are_written_out(language: str, written: str, said: str) -> None:
     assert written_out(written, language) == said
+
+
+@pytest.mark.parametrize("sign", ["−", "≈", "≤", "≥", "÷", "×", "±", "=", "<", ">", "+", "&"])
+def test_no_sign_is_lost_on_the_way_to_the_voice(sign: str) -> None:
+    splitter = ClauseSplitter("en_US")
+    pieces = [*splitter.feed(f"It is {sign}5 °C here."), *splitter.flush()]
+    assert pieces == [written_out(f"It is {sign}5 °C here.", "en_US")]
+    assert sign not in pieces[0]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _host_of(match: re.Match[str]) -> str:
     return host[1] if host else " "
 
 
-_KEPT_SYMBOLS = frozenset("$€£¥₹%+=<>°&@§©®™×÷±µ#/")
+_KEPT_SYMBOLS = frozenset("$€£¥₹%+−=<>≈≤≥°&@§©®™×÷±µ#/")
 
 
 def _spoken(character: str) -> str:
