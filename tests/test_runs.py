@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,11 +28,13 @@ from satellite.events import (
     WakeWordEnd,
     WakeWordStart,
 )
+from satellite.http import status_api
 from satellite.http.schemas import RunDescription
 from satellite.monitoring.run_metrics import RunMetrics
 from satellite.monitoring.runs import RunHistory
 from satellite.tasks import Background
 from tests.http_daemon import samples
+from tests.waiting import PATIENCE_SECONDS
 
 Events = list[tuple[type[RunEvent], float, dict[str, Any]]]
 
@@ -147,6 +150,21 @@ async def test_only_the_latest_are_kept_and_without_texts_if_so_wanted() -> None
     assert [run.id for run in runs] == ["three", "two"]
     assert not any(run.heard or run.said for run in runs)
     assert not {"heard", "said"} & runs[0].as_json(transcripts=False).keys()
+
+
+async def test_a_watcher_that_does_not_keep_up_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def now() -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(status_api, "_UNREAD", 4)
+    monkeypatch.setattr(status_api, "as_json", lambda state: state)
+    async with asyncio.timeout(PATIENCE_SECONDS), recorded() as (bus, history):
+        context: Any = SimpleNamespace(runs=history, status=SimpleNamespace(now=now))
+        async with aclosing(status_api._events(context)) as feed:
+            assert b"status" in await anext(feed)
+            await happen(bus, COMMAND)
+            assert len([event async for event in feed]) == 3  # what waited, and no more
+        assert history._watchers == []
 
 
 async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
