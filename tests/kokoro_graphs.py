@@ -12,13 +12,13 @@ SAMPLES_A_SYMBOL = 100
 
 
 def write_network(folder: Path) -> Path:
-    """Write a network in whose sound each symbol lasts 100 samples at the style's first value times the speed."""
+    """Write one that makes a square wave of 100 samples a symbol, as high as the style's first value and the speed."""
     graph = Graph(1)
     flat = graph.add("Mul", graph.add("Cast", "tokens", to=TensorProto.FLOAT), graph.constant(0))
     level = graph.add("Mul", graph.add("Gather", "style", graph.constant([0], np.int64), axis=1), "speed")
     values = graph.add("Unsqueeze", graph.add("Add", flat, level), graph.constant([1], np.int64))
-    ones = graph.constant(np.ones((1, 1, SAMPLES_A_SYMBOL)))
-    graph.nodes.append(helper.make_node("ConvTranspose", [values, ones], ["audio"], strides=[SAMPLES_A_SYMBOL]))
+    wave = graph.constant(np.resize(np.repeat([1.0, -1.0], 10), (1, 1, SAMPLES_A_SYMBOL)))
+    graph.nodes.append(helper.make_node("ConvTranspose", [values, wave], ["audio"], strides=[SAMPLES_A_SYMBOL]))
     made = helper.make_graph(
         graph.nodes,
         "kokoro",

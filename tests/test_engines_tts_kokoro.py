@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 
 from satellite.config.settings import TtsSettings
+from satellite.daemon.installed_voices import VoiceFolder
 from satellite.engines.onnx_session import CPU
 from satellite.engines.protocols import Voice, VoiceChoice
 from satellite.engines.tts.kokoro import KokoroVoice
 from satellite.engines.tts.kokoro_phonemes import KokoroPhonemes
-from satellite.engines.tts.loaded_voice import VoiceFile
+from satellite.engines.tts.level import TARGET_LUFS, loudness
+from satellite.engines.tts.loaded_voice import CALIBRATION, VoiceFile
 from satellite.engines.tts.synthesizer import VoiceSynthesizer
 from satellite.engines.tts.voice_loader import VoiceLoader
 from satellite.engines.tts.windows import Timeline
 from satellite.engines.worker import Worker
 from satellite.errors import Stage, TextToSpeechError
+from satellite.models.demo_set import JOE
+from satellite.models.store import Store
 from tests.kokoro_graphs import SAMPLES_A_SYMBOL, write_network, write_style
 from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER
 
@@ -118,11 +122,34 @@ async def test_one_list_has_voices_of_every_kind_at_one_level(loader: VoiceLoade
         ),
     ]
     worker = Worker(Stage.TTS)
-    voices = VoiceSynthesizer(TtsSettings(threads=1, noise_scale=0), lambda: files, tmp_path / "parts", worker)
+    voices = VoiceSynthesizer(
+        TtsSettings(threads=1, noise_scale=0, noise_w_scale=0), lambda: files, tmp_path / "parts", worker
+    )
     for language, name, rate in (("fr", "ff_siwis", 24_000), ("en", "en_US-joe-medium", 16_000)):
         speaker = await voices.speaker(VoiceChoice(language=language))
-        sound = b"".join([pcm async for pcm in speaker.speak("The quick brown fox jumps over the lazy dog.")])
-        loudest = np.abs(np.frombuffer(sound, np.int16)).max() / 32768
+        sound = b"".join([pcm async for pcm in speaker.speak(CALIBRATION)])
+        samples = np.frombuffer(sound, np.int16).astype(np.float32) / np.float32(32768)
         assert (speaker.voice.name, speaker.format.rate) == (name, rate)
-        assert 0.4 < loudest <= 1.0
+        assert loudness(samples, rate) == pytest.approx(TARGET_LUFS, abs=1)
     worker.close()
+
+
+def test_the_voice_is_listed_beside_pipers_and_its_network_knows_all_symbols(french_models_directory: Path) -> None:
+    store = Store(french_models_directory)
+    voices = {voice.name: (voice, file) for voice, file in VoiceFolder(store, JOE).files()}
+    assert voices["ff_siwis"][0].languages == ("fr_FR",)
+    assert {"en_US-joe-medium", "ff_siwis"} <= voices.keys()
+    network = voices["ff_siwis"][1].network
+    assert network is not None
+    known = json.loads((network / "vocab.json").read_text())["vocab"]
+    text = {
+        "a": "The quick judge measured a church; boys share five hours, don't they?",
+        "b": "Fair boats go here, sure: the quick judge measured a church!",
+        "e": "El niño llegó jugando, ¿verdad? Una guitarra y un pingüino.",
+        "f": "Où est le garçon ? Un œuf, vingt-deux agneaux, une huître et du Champagne…",
+        "h": "रसोई की खिड़की खुली है, और बारिश हो रही है।",
+        "i": "Gli gnocchi sono già pronti, la pizza no: che cosa c'è?",
+        "p": "Não há pães nem maçãs; amanhã vou à praia, está bem?",
+    }
+    for letter, words in text.items():
+        assert set("".join(KokoroPhonemes(letter).sentences(words))) - known.keys() == set(), letter

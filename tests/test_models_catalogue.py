@@ -54,8 +54,15 @@ def test_voices_of_kokoro_have_the_language_of_their_first_letter() -> None:
         catalogue.find(Kind.TTS, "kokoro")
 
 
+def test_voices_for_non_commercial_use_say_so_and_are_never_a_default() -> None:
+    french = catalogue.find(Kind.TTS, "mms-tts-fra")
+    assert (french.licence, french.languages) == ("CC BY-NC 4.0 (non-commercial)", ("fr_FR",))
+    assert french.files[0].in_repository == "onnx/model.onnx"
+    assert not any(spec.by_characters for language in ("en", "fr") for spec in catalogue.demo_set(language))
+
+
 def test_all_voices_are_there() -> None:
-    assert len(catalogue.names(Kind.TTS)) == 176 + 41
+    assert len(catalogue.names(Kind.TTS)) == 176 + 41 + 11
     siwis = catalogue.find(Kind.TTS, "fr_FR-siwis-medium")
     assert siwis.source == HubSource("rhasspy/piper-voices", folder="fr/fr_FR/siwis/medium")
     assert siwis.languages == ("fr_FR",)

@@ -82,6 +82,18 @@ def voice(
     return bytes(model.SerializeToString())
 
 
+def mms_voice(seed: int = 7) -> bytes:
+    """Return a voice with the inputs and outputs of MMS' exports, whose scales are constants."""
+    model = onnx.load_model_from_string(voice(seed=seed))
+    for node in model.graph.node:
+        node.input[:] = ["input_ids" if name == "input" else name for name in node.input]
+    del model.graph.input[:]
+    for name in ("input_ids", "attention_mask"):
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, [1, None]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0.667, 1.0, 0.8], np.float32), "scales"))
+    return bytes(model.SerializeToString())
+
+
 def with_outputs(model: bytes, names: list[str]) -> bytes:
     """Return `model` with further outputs."""
     changed = onnx.load_model_from_string(model)

@@ -107,6 +107,8 @@ def _pull(store: Store, specs: Sequence[ModelSpec], *, json_output: bool) -> Non
                     ("was damaged, fetched again" if damaged else "fetched") if fetched else "already here, and sound"
                 )
                 print(f"{spec.reference}: {done}, {folder}", flush=True)
+                if "non-commercial" in spec.licence:
+                    print(f"{spec.reference}: its licence is {spec.licence}", flush=True)
     if json_output:
         print(json.dumps(results, indent=2, ensure_ascii=False))
 

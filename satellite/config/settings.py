@@ -230,7 +230,7 @@ class EndpointSettings(Settings):
 
 
 class TtsSettings(Settings):
-    """Text to speech (Piper, Kokoro)."""
+    """Text to speech (Piper, Kokoro, MMS)."""
 
     uri: Addresses = ()
     """Wyoming server that speaks in place of a voice here, or a list, tried in order."""

@@ -71,19 +71,23 @@ class VoiceFolder:
             return []
 
     def _file(self, spec: ModelSpec) -> VoiceFile:
+        if spec.by_characters:
+            return VoiceFile(self._store.file(spec, ".onnx"), characters_of=spec.languages[0])
         if spec.network is None:
             return VoiceFile(self._store.file(spec, ".onnx"))
         return VoiceFile(self._store.file(spec, ".bin"), self._store.path(spec.network))
 
     def _voice(self, spec: ModelSpec, file: VoiceFile) -> Voice:
-        about = None if file.network else Path(f"{file.path}.json")
+        about = None if file.network or file.characters_of else Path(f"{file.path}.json")
         stats = [one.stat() for one in (file.path, about) if one]
         version = [(stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats]
         known = self._known.get(file.path)
         if known is not None and known[0] == version:
             return known[1]
         languages, speakers = _about(about) if about else ((), ())
-        voice = Voice(file.path.stem, spec.languages or languages, speakers, spec.description)
+        voice = Voice(
+            spec.name if file.characters_of else file.path.stem, spec.languages or languages, speakers, spec.description
+        )
         self._known[file.path] = (version, voice)
         return voice
 

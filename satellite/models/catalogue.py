@@ -10,6 +10,7 @@ from satellite.errors import ModelError
 from satellite.languages import WHISPER
 from satellite.models.demo_set import BASE_PACKAGED, DEMO, MICROWAKEWORD, OPENWAKEWORD, SMOLLM2, WAKE_WORDS
 from satellite.models.kokoro import kokoro_voices
+from satellite.models.mms import mms_voices
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec
 
 __all__ = ["DEMO", "WAKE_WORDS", "Kind", "demo_set", "find", "lookup", "names", "piper_voice"]
@@ -122,7 +123,7 @@ def _known(kind: Kind) -> dict[str, ModelSpec]:
             others = [_whisper(name) for name in _WHISPER]
         case Kind.TTS:
             voices = json.loads(_VOICES.read_text(encoding="utf-8"))["voices"]
-            others = [*(piper_voice(name, *row) for name, row in voices.items()), *kokoro_voices()]
+            others = [*(piper_voice(name, *row) for name, row in voices.items()), *kokoro_voices(), *mms_voices()]
     for spec in others:
         known.setdefault(spec.name, spec)  # en_US-joe-medium comes from its wheel first
     return known

@@ -69,7 +69,7 @@ def _describe(client: httpx.Client, spec: ModelSpec, source: HubSource) -> _Plan
     commit = source.revision
     files = []
     for file in spec.files:
-        response = _head(client, f"{repository_url}/{quote(commit)}/{folder}{quote(file.name)}")
+        response = _head(client, f"{repository_url}/{quote(commit)}/{folder}{quote(file.in_repository or file.name)}")
         if response.status_code == httpx.codes.NOT_FOUND and file.optional:
             continue
         if response.is_error:
@@ -130,7 +130,7 @@ def _obtain(client: httpx.Client, plan: _Plan, folder: Path, report: Report) -> 
         def advance(have_bytes: int, before: int = before) -> None:
             report(before + have_bytes, plan.size_bytes)
 
-        _download(client, f"{plan.base_url}{quote(file.name)}", file, folder / file.name, advance)
+        _download(client, f"{plan.base_url}{quote(file.in_repository or file.name)}", file, folder / file.name, advance)
         yield seal(folder / file.name, file)
         before += file.size_bytes
 

@@ -33,6 +33,8 @@ class File:
     """The members of the wheels that hold it, one after the other."""
 
     optional: bool = False
+    in_repository: str = ""
+    """Its path in the hub's repository, below the source's folder; empty where that is its name."""
 
     @property
     def pinned(self) -> bool:
@@ -112,6 +114,9 @@ class ModelSpec:
     source: WheelSource | HubSource | LocalSource | PackageSource
     files: tuple[File, ...]
     speakers: int = 1
+    by_characters: bool = False
+    """Whether this voice reads characters (MMS) instead of phonemes."""
+
     window_floor_seconds: float = 30.0
     """Shortest window, in seconds, in which this Whisper model does not repeat itself, as measured."""
 

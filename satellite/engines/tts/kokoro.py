@@ -17,7 +17,7 @@ from satellite.config.settings import TtsSettings
 from satellite.engines.measurements import Measurements
 from satellite.engines.onnx_session import Provider, load_session, model_errors
 from satellite.engines.tts.kokoro_phonemes import KokoroPhonemes
-from satellite.engines.tts.loaded_voice import given
+from satellite.engines.tts.loaded_voice import CALIBRATION, given
 from satellite.engines.tts.parts_cache import digest_of
 from satellite.engines.tts.vits import Inputs, Samples
 from satellite.engines.tts.windows import Timeline
@@ -70,6 +70,7 @@ class KokoroVoice:
         It has a row of 256 values (float32) for each number of symbols. Raises `TextToSpeechError`.
         """
         self.name = file.stem
+        self.calibration = CALIBRATION
         self.speakers: Mapping[str, int] = {}
         self.device = network.device
         self._network = network

@@ -25,7 +25,10 @@ class VoiceFile:
     """The voice itself: a network (.onnx), or the style (.bin) of a network that many voices share."""
 
     network: Path | None = None
-    """The folder of the shared network."""
+    """The folder of the shared network; only Kokoro's voices have one."""
+
+    characters_of: str | None = None
+    """Language of a voice that reads characters instead of phonemes (MMS); None for all others."""
 
 
 class LoadedVoice(Protocol):
@@ -45,6 +48,8 @@ class LoadedVoice(Protocol):
     """Numbers of its speakers by name; empty for one speaker."""
 
     measurements: Measurements
+    calibration: str
+    """Text by which its loudness is measured; every voice of an alphabet has the same."""
 
     def speak(
         self, text: str, settings: TtsSettings, speaker_id: int | None, timeline: Timeline
@@ -69,7 +74,7 @@ def calibration_loudness(voice: LoadedVoice, settings: TtsSettings, speaker_id: 
 
     def measure() -> float:
         return loudness(
-            np.concatenate([np.zeros(0), *voice.speak(CALIBRATION, settings, speaker_id, Timeline())]), voice.rate
+            np.concatenate([np.zeros(0), *voice.speak(voice.calibration, settings, speaker_id, Timeline())]), voice.rate
         )
 
     conditions = {"speaker": speaker_id, "scales": list(voice.scales(settings))}

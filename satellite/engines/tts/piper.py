@@ -27,6 +27,7 @@ class PiperVoice:
         from piper.config import PiperConfig
 
         self.name = file.stem
+        self.calibration = CALIBRATION
         try:
             self.config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
             self.rate: int = self.config.sample_rate

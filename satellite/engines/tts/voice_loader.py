@@ -22,6 +22,10 @@ class VoiceLoader:
 
     def load(self, file: VoiceFile, providers: Sequence[Provider], threads: int) -> LoadedVoice:
         """Load a voice; blocking. Raises `TextToSpeechError`."""
+        if file.characters_of is not None:
+            from satellite.engines.tts.mms import MmsVoice
+
+            return MmsVoice(file.path, self._parts, providers, threads, file.characters_of)
         if file.network is None:
             from satellite.engines.tts.piper import PiperVoice
 
