@@ -121,6 +121,12 @@ async def test_rooms_are_checked_without_claiming_them() -> None:
         assert not kitchen.claimed
 
 
+async def test_each_language_of_the_house_needs_a_voice(daemon: RunningDaemon) -> None:
+    findings = await found("languages", "languages: [la, en]", daemon.uri)
+    assert is_like(findings["voice for en"], State.GOOD, "en_US")
+    assert is_like(findings["voice for la"], State.BAD, "another language", "satellite models pull")
+
+
 async def test_remote_servers_are_checked_one_by_one(daemon: RunningDaemon) -> None:
     speaks = f"tcp://127.0.0.1:{daemon.port('tts_port')}"
     findings = await found(

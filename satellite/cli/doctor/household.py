@@ -15,6 +15,7 @@ from satellite.config.host import SoundDeviceSettings
 from satellite.config.settings import Config
 from satellite.engines.remote.hosts import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
+from satellite.languages import closest
 from satellite.pipeline import warm_up
 from satellite.wire import client
 from satellite.wire.client import JsonObject
@@ -73,6 +74,24 @@ async def _work(target: Target) -> Sequence[Finding]:
         return [*findings, good("wake word", seen)]
     remedy = "a lower wake.threshold, or wake.engine: microwakeword"
     return [*findings, bad("wake word", "“okay nabu” is not detected in a recording of it", remedy)]
+
+
+async def _languages(target: Target) -> Sequence[Finding]:
+    """Look for a voice of each language of the house: without one, another language's voice reads the answer."""
+    if target.state is None or not target.config.languages:
+        return []
+    info = await client.described(target.uri)
+    voices = [voice for program in info.tts for voice in program.voices if voice.installed]
+    codes = [code for voice in voices for code in voice.languages]
+    findings = []
+    for language in target.config.languages:
+        what, code = f"voice for {language}", closest(language, codes)
+        if code is None:
+            remedy = "satellite models list --all shows them; satellite models pull tts/NAME"
+            findings.append(bad(what, "there is none, so a voice of another language reads the answers", remedy))
+        else:
+            findings.append(good(what, next(voice.name for voice in voices if code in voice.languages)))
+    return findings
 
 
 async def _elsewhere(target: Target) -> Sequence[Finding]:
@@ -229,6 +248,7 @@ def _written(what: str, file: Path, remedy: str) -> Finding:
 CHECKS = {
     "stages": _stages,
     "speech": _work,
+    "languages": _languages,
     "elsewhere": _elsewhere,
     "rooms": _rooms,
     "responders": _responders,
