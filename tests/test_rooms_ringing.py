@@ -48,6 +48,9 @@ class RingingRoom:
         self.sent: list[str] = []
         self.sounds: list[bytes] = []
         self.finished = 0
+        self.voices: list[VoiceChoice] = []
+        """What the rings were spoken by."""
+
         self.free = asyncio.Event()
         self.free.set()
         self.trouble: list[Exception] = []
@@ -64,6 +67,7 @@ class RingingRoom:
     async def speaker(self, choice: VoiceChoice) -> "RingingRoom":
         if self.mute:
             raise TextToSpeechError("no voice")
+        self.voices.append(choice)
         return self
 
     async def speak(self, text: str, speaker: "RingingRoom") -> AsyncGenerator[SpokenPiece, None]:
@@ -106,6 +110,7 @@ async def test_it_rings_again_until_nothing_rings(house: RingingRoom) -> None:
         house.rings_in(1)
         await until(lambda: house.finished == 2)
         assert house.said() == ["Your pizza timer is done.", "Your pizza timer is done. Your timer is done."]
+        assert house.voices == [VoiceChoice(spoken="en")] * 2
         house.timers.silence("kitchen")
         await asyncio.sleep(10)
         house.rings_in(60, "tea")
