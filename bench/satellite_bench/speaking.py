@@ -16,7 +16,7 @@ from satellite.models.spec import Kind, ModelSpec
 from satellite.models.store import Store
 from satellite_bench import own, rivals, tts
 from satellite_bench.conditions import speech_level
-from satellite_bench.contest import Outcome, Pair, compete
+from satellite_bench.contest import REQUEST_SECONDS, Outcome, Pair, compete
 from satellite_bench.server import Server, started
 from satellite_bench.speaking_texts import TEXTS, Text, same_words
 from satellite_bench.splicing import WhisperWords
@@ -125,7 +125,10 @@ class SpeakingBench:
 
     @asynccontextmanager
     async def _pair(self, voice: ModelSpec) -> AsyncIterator[Pair]:
-        settings = {"tts": {"voice": voice.name, "device": "cpu", "threads": self._threads, "reply_cache_mib": 0}}
+        settings = {
+            "tts": {"voice": voice.name, "device": "cpu", "threads": self._threads, "reply_cache_mib": 0},
+            "deadlines": {"tts_seconds": REQUEST_SECONDS},  # what is heard is not to depend on the machine's speed
+        }
         command = own.daemon(self._folder, self._store.directory, self._threads, chat=False, settings=settings)
         async with AsyncExitStack() as stack:
             ours = await stack.enter_async_context(started(command))

@@ -101,7 +101,14 @@ TEXTS: Mapping[str, tuple[Text, ...]] = {
 """By language."""
 
 _SAME: Mapping[str, Mapping[str, str]] = {
-    "en": {r"\s?%": " percent", r"\bdr\b": "doctor", r"\b([ap])\.?\s?m\b\.?": r"\1m", r"(?<=\d)(?=[ap]m\b)": " "},
+    "en": {
+        r"\s?%": " percent",
+        r"\bdr\b": "doctor",
+        r"\b([ap])\.?\s?m\b\.?": r"\1m",
+        r"(?<=\d)(?=[ap]m\b)": " ",
+        r"\b(\d{1,2})0([1-9])\b": r"\1 oh \2",
+        r"\b(\d{1,2})([1-5]\d)\b": r"\1 \2",
+    },
     "fr": {r"\s?%": " pour cent", r"\bm\. ": "monsieur ", r"\bmme\b": "madame"},
     "de": {r"\s?%": " Prozent", r"\bdr\b": "doktor"},
     "es": {r"\s?%": " por ciento", r"\bsr\b": "señor"},

@@ -22,6 +22,8 @@ ALIKE = [
     ("en", "It is -5°C in the garden.", "it is minus five degrees in the garden"),
     ("en", "at 6:45", "at six forty-five"),
     ("en", "10:05", "ten oh five"),
+    ("en", "6:45 or 10:05", "645 or 1005"),
+    ("en", "in 2026", "in twenty twenty-six"),
     ("en", "$3.50, 45-50%", "three dollars fifty, forty-five to fifty percent"),
     ("en", "Dr Smith, 3pm", "Doctor Smith, three p.m."),
     ("en", "the USB port", "the U.S.B. port"),
