@@ -29,6 +29,8 @@ from satellite.events import (
     WakeWordStart,
 )
 from satellite.http import status_api
+from satellite.http.error_codes import HttpError
+from satellite.http.rate_limit import Work
 from satellite.http.schemas import RunDescription
 from satellite.monitoring.run_metrics import RunMetrics
 from satellite.monitoring.runs import RunHistory
@@ -165,6 +167,16 @@ async def test_a_watcher_that_does_not_keep_up_is_dropped(monkeypatch: pytest.Mo
             await happen(bus, COMMAND)
             assert len([event async for event in feed]) == 3  # what waited, and no more
         assert history._watchers == []
+
+
+async def test_no_more_clients_watch_than_may() -> None:
+    context: Any = SimpleNamespace(watchers=Work(1, "somebody is watching already"))
+    watching: Any = await status_api.events(context)
+    with pytest.raises(HttpError, match="already") as refused:
+        await status_api.events(context)
+    assert refused.value.code == "http-busy"
+    watching.on_end()
+    await status_api.events(context)
 
 
 async def test_a_history_bounds_the_texts_that_it_keeps() -> None:
