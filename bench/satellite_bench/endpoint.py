@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -42,6 +43,12 @@ _SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _FIXED = (0.3, 0.5, 0.7, 0.9)
 """The same whatever is said, and however."""
+
+NATURAL_PAUSES = {300: 7.3, 500: 2.6, 800: 1.5}
+"""In how many of a hundred orders the longest pause has at least so many milliseconds, by loudness.
+
+Counted in 619 spontaneous orders by more than fifty people (Picovoice/speech-to-intent-benchmark, Apache-2.0).
+"""
 
 Understand = Callable[[bytes, Sequence[float]], Awaitable[Completeness]]
 """Tells of canonical PCM and its probabilities of speech what the words say of the end."""
@@ -103,6 +110,16 @@ class EndpointFigures:
         cut, of = self.cut(*pauses)
         return 100 * cut / of if of else 0.0
 
+    def weighted_percent(self) -> float:
+        """Return how many of a hundred commands are cut, where pauses are as frequent as people make them.
+
+        A pause counts as the longest spliced one that it is not shorter than.
+        """
+        kinds: list[tuple[int, ...]] = [(), *((length,) for length in NATURAL_PAUSES)]
+        shares = [100.0, *NATURAL_PAUSES.values(), 0.0]
+        weights = [share - longer for share, longer in pairwise(shares)]
+        return sum(weight * self.cut_percent(kind) / 100 for kind, weight in zip(kinds, weights, strict=True))
+
     def lost_ms(self, *pauses: tuple[int, ...]) -> Summary | None:
         """Return the time lost in those that were not cut; None where all were."""
         lost = [found.lost_ms for found in self.found if found.recording.pauses_ms in pauses and not found.cut]
@@ -117,6 +134,7 @@ class EndpointFigures:
             "setting": self.setting,
             "default": self.default,
             "cut": {label(kind): dict(zip(("cut", "of"), self.cut(kind), strict=True)) for kind in kinds},
+            "cut_weighted_percent": round(self.weighted_percent(), 2),
             "lost_ms": as_json(lost),
         }
 

@@ -38,6 +38,7 @@ _SWITCH_MS = 20.0
 _KEEP_ALIVE_PERCENT = 1.0
 
 _CUT_PERCENT = 3.0
+_CUT_WEIGHTED_PERCENT = 1.0
 _ROOM_CPU_PERCENT = 1.5
 _ROOM_MIB = 2.0
 _BARGE_IN_MS = 150.0
@@ -216,6 +217,8 @@ def endpoint_verdicts(result: EndpointResult) -> Iterator[Verdict]:
     short = ((300,), (500,))
     mark = f"Endpoint: cut too early, no pause or one of 300 or 500 ms, at most {_CUT_PERCENT:g} %"
     yield Verdict(mark, ours.cut_percent((), *short), _CUT_PERCENT, "%")
+    mark = f"Endpoint: cut, weighted by the pauses of people, before repairs, at most {_CUT_WEIGHTED_PERCENT:g} %"
+    yield Verdict(mark, ours.weighted_percent(), _CUT_WEIGHTED_PERCENT, "%")
     lost = ours.lost_ms(())
     if theirs and lost and (their_lost := theirs.lost_ms(())):
         yield Verdict("Endpoint: time lost, median below Home Assistant's", lost.median, their_lost.median, "ms")

@@ -247,8 +247,15 @@ def endpoint_tables(result: EndpointResult) -> Iterator[Table]:
     """Yield both halves of the trade-off, side by side."""
     kinds = kinds_of(found for figures in result.figures for found in figures.found)
     paused = [kind for kind in kinds if kind]
-    heads = ("", "silence that ends it", *(f"pause: {label(kind)}" for kind in kinds))
-    rows = [(*_finder(figures), *(_cut_commands(figures, kind) for kind in kinds)) for figures in result.figures]
+    heads = ("", "silence that ends it", *(f"pause: {label(kind)}" for kind in kinds), "as people pause")
+    rows = [
+        (
+            *_finder(figures),
+            *(_cut_commands(figures, kind) for kind in kinds),
+            f"{figures.weighted_percent():.1f} %",
+        )
+        for figures in result.figures
+    ]
     yield Table("Commands cut too early", heads, rows)
     lost = ("median, no pause", "p95", "max", "median, with pauses", "p95")
     rows = [

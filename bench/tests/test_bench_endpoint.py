@@ -187,16 +187,33 @@ def test_a_command_is_cut_where_the_end_comes_too_early_or_never() -> None:
     assert found.lost_ms((500,)) is None
 
 
+def test_cuts_are_weighted_by_the_pauses_of_people() -> None:
+    kinds: list[tuple[int, ...]] = [(), (300,), (500,), (800,), (500, 500)]
+
+    def weighted(*cut: tuple[int, ...]) -> float:
+        found = [Found(Spliced("x", kind, b"", 2.0), 1.0 if kind in cut else 2.5) for kind in kinds]
+        return EndpointFigures("satellite", "as usual", tuple(found)).weighted_percent()
+
+    assert weighted() == weighted((500, 500)) == 0
+    assert weighted(*kinds) == pytest.approx(100)
+    assert weighted((300,)) == pytest.approx(4.7)
+    assert weighted((500,)) == pytest.approx(1.1)
+    assert weighted((800,)) == pytest.approx(1.5)
+    assert weighted(()) == pytest.approx(92.7)
+
+
 def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
     ours = figures("satellite", [2.5, 2.7, 2.6, 1.0])
     tried = figures("satellite", [2.1, 2.1, 1.0, 1.0], default=False)
     result = EndpointResult("a corpus", 2, [tried, ours, figures("Home Assistant", [3.2, 3.2, 3.2, 3.2])])
     cut, lost = part_tables.endpoint_tables(result)
-    assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)")
+    assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)", "0.6 %")
     assert lost.rows[1] == ("satellite", "as usual (default)", "600", "690", "700", "600", "600")
     assert json.loads(json.dumps(as_json(result)))["figures"][1]["cut"]["500 ms"] == {"cut": 1, "of": 2}
-    early, late = marks.endpoint_verdicts(result)
+    early, weighted, late = marks.endpoint_verdicts(result)
     assert (early.ours, early.reached) == (25, False)
+    assert weighted.ours == pytest.approx(0.55)
+    assert weighted.reached
     assert (late.ours, late.limit) == pytest.approx((600, 1200))
     assert late.reached
 
