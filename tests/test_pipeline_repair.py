@@ -11,8 +11,16 @@ from satellite.events import RunEnd, RunEvent, SttResumed, SttVadEnd
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.request import Speech
 from tests.loudness import silence, sound, speech
-from tests.scripted_engine import ScriptedResponder
-from tests.test_pipeline_speculation import LIGHTS, ORCHESTRATION_SECONDS, WINDOW_SECONDS, Heard, converse, engine
+from tests.scripted_engine import ScriptedResponder, scripted_stages
+from tests.test_pipeline_speculation import (
+    LIGHTS,
+    ORCHESTRATION_SECONDS,
+    WINDOW_SECONDS,
+    Heard,
+    converse,
+    converse_with,
+    engine,
+)
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -154,3 +162,12 @@ async def test_whatever_pauses_are_shorter_than_the_window_the_whole_is_answered
 async def test_text_is_answered_without_waiting_for_more() -> None:
     heard = await converse(engine({0: FIRST}), start=Stage.CHAT, text=FIRST, listens_on=True)
     assert heard.remembered[-2:] == [FIRST, f"You said {FIRST}"]
+
+
+async def test_who_pauses_in_most_commands_is_waited_for() -> None:
+    stages = scripted_stages(engine({0: FIRST, SPOKEN + 5: WHOLE}))
+    ends = []
+    for _ in range(6):
+        heard = await converse_with(stages, speech(SPOKEN), silence(20), speech(SPOKEN), listens_on=True)
+        ends.append(heard.types.count("stt-resumed"))
+    assert ends == [1, 1, 1, 1, 1, 0]

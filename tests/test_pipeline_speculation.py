@@ -18,6 +18,7 @@ from satellite.pipeline.dialogue import Question
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.speculation import CommitBuffer
+from satellite.pipeline.stages import Stages
 from tests.loudness import WINDOW_SAMPLES, silence, speech
 from tests.scripted_engine import (
     FORMAT,
@@ -74,8 +75,13 @@ async def converse(
     endpoint: Mapping[str, float] | None = None,
     **request: Any,
 ) -> Heard:
-    """Say something at the pace of a microphone, and return what came of it."""
+    """Say something at the pace of a microphone to parts that are new, and return what came of it."""
     stages = scripted_stages(engine, *responders, endpoint=endpoint or {})
+    return await converse_with(stages, *said, **request)
+
+
+async def converse_with(stages: Stages, *said: bytes, **request: Any) -> Heard:
+    """Say something at the pace of a microphone, and return what came of it."""
     loop = asyncio.get_running_loop()
     heard, bus, inbox = Heard(), RunBus(), AudioInbox(20)
 

@@ -233,6 +233,7 @@ class Run:
             audio.lossy = True  # later audio is not part of the command
             self.command_over.set()
             speculation.output.settle()
+            self._stages.pause_habits.add(self._request.room, recording.turn.longest_pause_seconds)
             await delivery
         finally:
             await end_tasks(delivery)
@@ -264,6 +265,7 @@ class Run:
         config = self._stages.config
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         settings = scaled(config.endpoint, self._request.vad_sensitivity)
+        settings = self._stages.pause_habits.adapted(self._request.room, settings)
         if self._request.no_speech_seconds:
             settings = settings.model_copy(update={"no_speech_seconds": self._request.no_speech_seconds})
         return CommandRecording(

@@ -40,6 +40,7 @@ from satellite.pipeline.clauses import ClauseSplitter, is_finished
 from satellite.pipeline.completeness import Completeness, completeness
 from satellite.pipeline.dialogue import Dialogue, Question
 from satellite.pipeline.long_recording import RecordedPart
+from satellite.pipeline.pause_habits import PauseHabits
 from satellite.pipeline.phrases import Phrase, phrase
 from satellite.pipeline.recording import Recording
 from satellite.pipeline.responder import Commands, Responder, ResponderChain
@@ -122,6 +123,7 @@ class Stages:
         """The current settings; a reload replaces them."""
 
         self.dialogue = dialogue or Dialogue(config.chat, engines.chat.engine.context_tokens)
+        self.pause_habits = PauseHabits(config.chat.history_seconds)
         self._responders = ResponderChain(responders)
         self._commands = commands
         self.speculative_transcripts = SpeculationCount()

@@ -88,6 +88,11 @@ class TurnDetector:
         return self.seconds - self.last_speech_at
 
     @property
+    def longest_pause_seconds(self) -> float:
+        """The longest pause within the command so far; 0 without one."""
+        return self._speech.longest_pause_seconds
+
+    @property
     def pauses(self) -> bool:
         """Whether the speaker pauses for longer than between two syllables: the command may be over."""
         is_silent = self._silence_in_row >= self._settings.provisional_silence_seconds
