@@ -55,7 +55,7 @@ def opened(browser: Browser, url: object, **settings: Any) -> Iterator[Page]:
     context = browser.new_context(**settings)
     context.add_init_script(path=Path(__file__).parent / "browser_probes.js")
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(1000 * PATIENCE_SECONDS)
     wrong: list[str] = []
     hosts: set[str] = set()
     page.on("pageerror", lambda error: wrong.append(str(error)))
