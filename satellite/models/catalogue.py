@@ -9,8 +9,8 @@ from pathlib import Path
 from satellite.errors import ModelError
 from satellite.languages import WHISPER
 from satellite.models.demo_set import BASE_PACKAGED, DEMO, MICROWAKEWORD, OPENWAKEWORD, SMOLLM2, WAKE_WORDS
-from satellite.models.kokoro import kokoro_voices
-from satellite.models.mms import mms_voices
+from satellite.models.kokoro_specs import kokoro_voices
+from satellite.models.mms_specs import mms_voices
 from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec
 
 __all__ = ["DEMO", "WAKE_WORDS", "Kind", "demo_set", "find", "lookup", "names", "piper_voice"]
