@@ -14,7 +14,7 @@ from satellite.config.rooms import RoomSettings
 from satellite.events import RunBus, RunEnd, SttEnd, SttResumed
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.room import RoomContext
+from satellite.rooms.room import Capabilities, RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.driven_rooms import NotedConnection
 from tests.loudness import WINDOW_SAMPLES, silence, speech
@@ -22,18 +22,24 @@ from tests.scripted_engine import WAKE_WORD, ScriptedEngine, scripted_stages
 
 pytestmark = pytest.mark.virtual_clock
 
-FIRST, WHOLE = "What's the weather?", "What's the weather like in the garden?"
+FIRST, WHOLE, SECOND = "What's the weather?", "What's the weather like in the garden?", "Tell me a joke."
 SPOKEN = 20
+
+
+class EchoCancelled(WyomingDevice):
+    """One that never hears itself, as a browser."""
+
+    capabilities = Capabilities(speech_interrupts=True)
 
 
 class StreamingRoom:
     """A satellite that streams all the time; its microphone may hear its own speaker."""
 
-    def __init__(self, stages: Stages, bus: RunBus, *, hears_itself: bool) -> None:
+    def __init__(
+        self, stages: Stages, bus: RunBus, *, hears_itself: bool, device: type[WyomingDevice] = WyomingDevice
+    ) -> None:
         self.connection = NotedConnection()
-        self.device = WyomingDevice(
-            self.connection, RoomSettings(name="kitchen"), RoomContext(stages, bus, Arbiter(0.0))
-        )
+        self.device = device(self.connection, RoomSettings(name="kitchen"), RoomContext(stages, bus, Arbiter(0.0)))
         self._hears_itself = hears_itself
         self._said = b""
 
@@ -77,10 +83,10 @@ class StreamingRoom:
 
 @asynccontextmanager
 async def streaming(
-    engine: ScriptedEngine, *, hears_itself: bool
+    engine: ScriptedEngine, *, hears_itself: bool, device: type[WyomingDevice] = WyomingDevice
 ) -> AsyncIterator[tuple[StreamingRoom, Stages, RunBus]]:
     stages, bus = scripted_stages(engine), RunBus()
-    room = StreamingRoom(stages, bus, hears_itself=hears_itself)
+    room = StreamingRoom(stages, bus, hears_itself=hears_itself, device=device)
     hearing = asyncio.create_task(room.stream())
     try:
         yield room, stages, bus
@@ -149,3 +155,19 @@ async def test_after_the_window_the_wake_word_silences_the_answer() -> None:
         broken_off, whole = room.answers()
         assert broken_off < 4
         assert whole == 8.0
+
+
+@pytest.mark.parametrize(("pause", "questions"), [(25, [WHOLE]), (36, [WHOLE]), (80, [SECOND])])
+async def test_where_any_speech_interrupts_it_goes_on_with_the_command_at_first(
+    pause: int, questions: list[str]
+) -> None:
+    texts = {0: FIRST, SPOKEN + 5: WHOLE, SPOKEN + 25: SECOND}
+    engine = ScriptedEngine(texts, answer=["One two three four five six seven eight."])
+    async with streaming(engine, hears_itself=False, device=EchoCancelled) as (room, stages, _):
+        second = SPOKEN if questions == [WHOLE] else SPOKEN + 30
+        room.say(WAKE_WORD, silence(20), speech(SPOKEN), silence(pause), speech(second))
+        await asyncio.sleep(20)
+        *_, whole = room.answers()
+        assert whole == 8.0
+        remembered = [message.content for message in stages.dialogue.beginning("room kitchen")]
+        assert [text for text in remembered if text in (FIRST, WHOLE, SECOND)] == questions
