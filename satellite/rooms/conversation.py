@@ -9,10 +9,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from enum import Enum, auto
-from typing import Literal
 
 from satellite.backoff import Backoff
 from satellite.config.rooms import RoomSettings
@@ -24,7 +22,6 @@ from satellite.events import (
     SttResumed,
     SttStart,
     TtsEnd,
-    TtsStart,
     WakeWordEnd,
     WakeWordStart,
     new_run_id,
@@ -38,6 +35,7 @@ from satellite.rooms.chimes import PLAIN, Cue, cue_sound
 from satellite.rooms.playback import Playback, SharedSound
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room import Activity, Device, RoomContext
+from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
 from satellite.tasks import begin_task, end_tasks, failure_of
 
 _LOGGER = logging.getLogger(__name__)
@@ -55,41 +53,6 @@ _LONGEST_REST_SECONDS = 30.0
 _ECHO_SECONDS = 1.0
 _ECHO_SHARE = 0.2
 """So much speech is heard in the time of an answer of at least such a length by a microphone that hears its sound."""
-
-_QUESTION_MARKS = ("?", "？", "؟")
-_AFTER_A_SENTENCE = " \"'”’)»"
-
-_NOBODY_SPOKE = ("stt-no-speech", "stt-no-text-recognized")
-"""Codes of runs in which nobody said anything: no fault of a stage."""
-
-_ACTIVITIES: Mapping[type[RunEvent], Activity] = {
-    WakeWordStart: Activity.WAITING,
-    SttStart: Activity.LISTENING,
-    SttResumed: Activity.LISTENING,
-    SttEnd: Activity.THINKING,
-    TtsStart: Activity.SPEAKING,
-}
-
-_CUES: Mapping[type[RunEvent], Cue] = {
-    SttStart: Cue.LISTENING,
-    SttEnd: Cue.DONE,
-    RunFailed: Cue.NOT_UNDERSTOOD,
-}
-
-
-class _Outcome(Enum):
-    """How a run ended."""
-
-    DONE = auto()
-    FAILED = auto()
-    INTERRUPTED = auto()
-    """By the wake word or by speech: the next command follows."""
-
-    STOPPED = auto()
-    """By "stop" or the like."""
-
-    LOST = auto()
-    """Another room hears better."""
 
 
 class Conversation:
@@ -290,18 +253,18 @@ class Conversation:
             while True:
                 outcome, run = await self._run_once(request)
                 request = replace(request, run_id=new_run_id(), text="")
-                self._follows = outcome is _Outcome.DONE and _wants_more(run.answer, self.room.follow_up)
-                if outcome is _Outcome.INTERRUPTED:
+                self._follows = outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up)
+                if outcome is RunOutcome.INTERRUPTED:
                     request = replace(request, start=Stage.STT)
                     continue
                 await self._device.stop_listening()
                 if not restart or self._inbox.ended:
                     break
-                failed = outcome is _Outcome.FAILED and self._failed_with not in _NOBODY_SPOKE
+                failed = outcome is RunOutcome.FAILED and self._failed_with not in NOBODY_SPOKE
                 if not failed:
                     backoff.reset()
                 request = replace(request, start=Stage.STT if self._follows else start)
-                if request.start is Stage.WAKE and outcome is not _Outcome.STOPPED:
+                if request.start is Stage.WAKE and outcome is not RunOutcome.STOPPED:
                     # A wake word that was being said when the answer ended is in what the interrupter has taken.
                     self._inbox.unread(self._last_heard)
                 await asyncio.sleep(backoff.next() if failed else 0)
@@ -316,7 +279,7 @@ class Conversation:
                 self._task = None
                 self._inbox.lossy = True  # `hear` may be waiting there for room, and with it the whole connection
 
-    async def _run_once(self, request: RunRequest) -> tuple[_Outcome, Run]:
+    async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
         request = replace(
             request,
             no_speech_seconds=self._context.stages.config.hub.follow_up_seconds if self._follows else None,
@@ -343,9 +306,9 @@ class Conversation:
         if task.cancelled():
             await self._silence()
             if self._interruption is None:
-                return _Outcome.LOST, run
-            return _Outcome.INTERRUPTED if self._interruption.command_follows else _Outcome.STOPPED, run
-        return _Outcome.DONE if task.result() else _Outcome.FAILED, run
+                return RunOutcome.LOST, run
+            return RunOutcome.INTERRUPTED if self._interruption.command_follows else RunOutcome.STOPPED, run
+        return RunOutcome.DONE if task.result() else RunOutcome.FAILED, run
 
     async def _perform(self, run: Run) -> bool:
         """Return whether the run succeeded, once its sound was heard: until then it can be interrupted."""
@@ -394,7 +357,7 @@ class Conversation:
             async with self._announcing:
                 await self._playback.play(step.format, step.pcm)
             return
-        self.activity = _ACTIVITIES.get(type(step), self.activity)
+        self.activity = ACTIVITIES.get(type(step), self.activity)
         match step:
             case WakeWordStart():
                 self._free.set()
@@ -414,14 +377,14 @@ class Conversation:
             case RunFailed():
                 self._failed_with = step.code
                 await self._silence()
-                if step.code not in _NOBODY_SPOKE:
+                if step.code not in NOBODY_SPOKE:
                     self.activity = Activity.ERROR
                 elif self._follows:
                     return  # the question was not answered: that is no error in the room
         await self._device.show(step, self.activity)
         # A run that has failed while it waited for the wake word is no concern of anybody in the room.
-        if type(step) in _CUES and self.engaged:
-            await self._cue(_CUES[type(step)])
+        if type(step) in CUES and self.engaged:
+            await self._cue(CUES[type(step)])
 
     async def _cue(self, cue: Cue) -> None:
         if self.room.sounds and self._device.capabilities.speaker:
@@ -434,9 +397,3 @@ class Conversation:
         if not self._claim(name):
             self._lose()
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
-
-
-def _wants_more(answer: str, follow_up: Literal["questions", "always", "never"]) -> bool:
-    """Return whether the room listens again after an answer, without the wake word."""
-    asks = answer.rstrip(_AFTER_A_SENTENCE).endswith(_QUESTION_MARKS)
-    return bool(answer) and (follow_up == "always" or (follow_up == "questions" and asks))
