@@ -106,7 +106,7 @@ def acting(done: list[str], *, acts: bool = True) -> ScriptedResponder:
 @pytest.mark.parametrize(
     ("text", "acts", "repair_seconds", "seconds"),
     [
-        (FIRST, True, 1.5, 1.5),  # it may go on
+        (FIRST, True, 1.5, 0.9),  # it may go on
         ("Turn on the", True, 1.5, 1.5),
         (FIRST, True, 0.7, 0.7),
         (FIRST, True, 0, 0.5),
@@ -134,7 +134,7 @@ async def test_what_acts_waits_until_the_words_cannot_go_on(
 
 async def test_only_the_whole_is_acted_on() -> None:
     done: list[str] = []
-    heard = await paused(31, responders=[acting(done)], hears_itself=True)
+    heard = await paused(22, responders=[acting(done)], hears_itself=True)
     assert done == [WHOLE]
     assert "stt-resumed" in heard.types
     assert heard.remembered[-2:] == [WHOLE, "Done."]

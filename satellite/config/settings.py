@@ -217,9 +217,15 @@ class EndpointSettings(Settings):
     repair_seconds: float = Field(1.5, ge=0, le=5)
     """Time after the last of the speech in which a command is taken up again if the speaker goes on, in seconds.
 
-    The answer is silenced, and all that was said is answered as one. Timers and Home Assistant wait for the end of this
-    time where the words may go on, so a shorter time is faster, and 0 turns it off. Only where the microphone is still
+    The answer is silenced, and all that was said is answered as one; 0 turns it off. Only where the microphone is still
     heard after the command: satellites that stream, the host's own room, and `/ws`.
+    """
+
+    act_seconds: float = Field(0.9, ge=0, le=5)
+    """Time after the last of the speech before which timers and Home Assistant do not act on a sentence that may go on.
+
+    A shorter time is faster; a longer one acts less often on half a command, since nothing that was done is undone.
+    Words that lack something wait for all of `repair_seconds`, a complete command for nothing.
     """
 
     no_speech_seconds: Seconds = 5.0

@@ -36,7 +36,6 @@ from satellite.events import (
 )
 from satellite.pipeline.answer import RunAnswer
 from satellite.pipeline.audio_queue import AudioInbox
-from satellite.pipeline.completeness import Completeness
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.recording import CommandRecording
 from satellite.pipeline.request import Emit, RunRequest, Speech
@@ -220,6 +219,8 @@ class Run:
         """Deliver an answer; return False where the speaker has gone on, and it was withdrawn."""
         delivery = begin_task(speculation.commit(), "deliver an answer")
         delivery.add_done_callback(lambda _: audio.nudge())  # an answer that has failed is not listened through
+        acts_in = max(0.0, self._stages.config.endpoint.act_seconds - recording.turn.silence_seconds)
+        allowing = asyncio.get_running_loop().call_later(acts_in, speculation.output.allow_acts)
         try:
             if await self._goes_on(speculation.output, recording, audio, delivery):
                 speculation.output.withdrawn = True
@@ -236,6 +237,7 @@ class Run:
             self._stages.pause_habits.add(self._request.room, recording.turn.longest_pause_seconds)
             await delivery
         finally:
+            allowing.cancel()
             await end_tasks(delivery)
         return True
 
@@ -358,7 +360,7 @@ class Run:
             audio.nudge()
         if not text:
             raise SpeechToTextError("no words were understood", kind="no-text-recognized")
-        speculation.output.may_go_on = completeness is not Completeness.COMPLETE
+        speculation.output.completeness = completeness
         if self._request.includes(Stage.CHAT):
             await speculation.wait_if_incomplete(completeness)
             await self._new_answer(speculation.output).reply_to(self._question(text, language))

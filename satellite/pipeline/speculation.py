@@ -43,14 +43,15 @@ class CommitBuffer:
         self.sounds = False
         """Whether the room was given sound."""
 
-        self.may_go_on = True
-        """Whether the words so far may be a part of the command."""
+        self.completeness = Completeness.UNKNOWN
+        """How complete the words are that it answers."""
 
         self.withdrawn = False
         """Whether the speaker went on after the commit, which makes the output void."""
 
         self._committed = asyncio.Event()
         self._settled = asyncio.Event()
+        self._may_act = asyncio.Event()
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._emptied = asyncio.Event()
@@ -68,6 +69,11 @@ class CommitBuffer:
     def settle(self) -> None:
         """Nothing can withdraw the output any more."""
         self._settled.set()
+        self._may_act.set()
+
+    def allow_acts(self) -> None:
+        """Let what acts on words that are a sentence act now, although the speaker may still go on."""
+        self._may_act.set()
 
     async def wait_committed(self) -> None:
         """Wait until output is delivered: nothing with an effect outside may be done before that."""
@@ -79,10 +85,12 @@ class CommitBuffer:
         await self._settled.wait()
 
     async def wait_to_act(self) -> None:
-        """Wait until something that cannot be undone may be done, such as to set a timer; what acts cannot go on."""
+        """Wait until something that cannot be undone may be done, such as to set a timer; it settles the output."""
         await self.wait_committed()
-        if self.may_go_on:
+        if self.completeness is Completeness.INCOMPLETE:
             await self.wait_settled()
+        elif self.completeness is not Completeness.COMPLETE:
+            await self._may_act.wait()
         self.settle()
 
     async def wait_delivered(self) -> None:
