@@ -134,7 +134,7 @@ MISTAKES = [
     ),
     (
         "rooms:\n  - name: a\n    zz: b",
-        "expected one of area, follow_up, language, name, persona, uri, voice, wake_words",
+        "expected one of area, follow_up, language, lead_in_seconds, name, persona, sounds, uri, voice, wake_words",
     ),
     (
         "rooms:\n  - name: a\n    uri: tcp://192.0.2.1:1\n    wake_words: [okay_nabbu]",

@@ -41,9 +41,10 @@ def test_the_synthetic_corpus_has_some_sixty_different_phrases() -> None:
     assert not any(character.isdigit() for phrase in synthetic.PHRASES for character in phrase)
 
 
-def _chunk(*samples: int, repeat: int = 1) -> AudioChunk:
-    pcm = b"".join(sample.to_bytes(2, "little", signed=True) for sample in samples) * repeat
-    return AudioChunk(rate=1000, width=2, channels=1, audio=pcm)
+def _chunk(*levels: int, repeat: int = 1) -> AudioChunk:
+    """Return a millisecond of each level, `repeat` times."""
+    pcm = b"".join(4 * level.to_bytes(2, "little", signed=True) for level in levels) * repeat
+    return AudioChunk(rate=4000, width=2, channels=1, audio=pcm)
 
 
 def test_silence_before_the_words_takes_its_time() -> None:
