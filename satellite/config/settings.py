@@ -222,11 +222,9 @@ class EndpointSettings(Settings):
     """
 
     act_seconds: float = Field(0.9, ge=0, le=5)
-    """Time after the last of the speech before which timers and Home Assistant do not act on a sentence that may go on.
+    """Time after the last of the speech before timers and Home Assistant act on a sentence that may go on, in seconds.
 
-    A shorter time is faster; a longer one acts less often on half a command, since nothing that was done is undone.
-    Words that lack something wait for all of `repair_seconds`, a complete command for nothing.
-    """
+    A longer time acts less often on half a command: nothing is undone. Complete commands do not wait for it."""
 
     no_speech_seconds: Seconds = 5.0
     """Time without speech after which the run ends, in seconds."""
