@@ -20,6 +20,7 @@ router = APIRouter()
 
 @router.websocket("/ws")
 async def websocket(socket: WebSocket, context: Parts, address: ClientAddress) -> None:
+    """Hold a conversation with a browser or another client until either side ends it; docs/http.md has the messages."""
     await socket.accept()
     device = BrowserDevice(context, address)
     tasks = [

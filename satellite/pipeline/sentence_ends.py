@@ -73,9 +73,10 @@ def is_abbreviation(before: str, language: str | None) -> bool:
 def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_all: bool) -> bool:
     if match[0][0] in "\n。！？":
         return True
-    at = _OPENING.match(text, match.end())
-    following = "" if at is None else text[at.end() : at.end() + 1]
-    is_line_end = "\n" in text[match.end() : at.end() if at else None]
+    opening = _OPENING.match(text, match.end())
+    assert opening is not None  # it may be empty
+    following = text[opening.end() : opening.end() + 1]
+    is_line_end = "\n" in opening[0]
     if not following and not is_line_end:
         return False  # what follows is not known yet
     if not is_line_end and (following.islower() or following.isdigit()):

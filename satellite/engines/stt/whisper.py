@@ -322,7 +322,7 @@ class WhisperTranscriber:
             encoded,
             [prompt],
             beam_size=self._settings.beam_size,
-            # CTranslate2 generates min(max_length / 2, max_length - the prompt's length) tokens (`models/whisper.cc`).
+            # Of Whisper, CTranslate2 generates at most half of max_length, and max_length less the prompt.
             max_length=min(448, max(2 * most_tokens, len(prompt) + most_tokens)),
             return_scores=True,
             return_no_speech_prob=True,
