@@ -198,4 +198,4 @@ def test_every_dependency_has_its_reason() -> None:
     needed = [*project["dependencies"], *extras["local-chat"], *extras["mic"], *extras["systemd"]]
     table = (ROOT / "ARCHITECTURE.md").read_text().partition("| package | why |\n| --- | --- |")[2].partition("\n\n")[0]
     named = ", ".join(re.findall(r"^\| ([^|(]+)", table, re.MULTILINE)).lower()
-    assert {name.strip() for name in named.split(",")} == {re.split(r"[^\w-]", one)[0].lower() for one in needed}
+    assert {name.strip() for name in named.split(",")} == {re.split(r"[^\w.-]", one)[0].lower() for one in needed}
