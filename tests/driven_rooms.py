@@ -11,8 +11,9 @@ from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, Conver
 from satellite.config.rooms import WyomingRoomSettings
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.device import RoomContext
 from satellite.rooms.hub import Hub
-from satellite.rooms.room import LinkState, RoomContext
+from satellite.rooms.room import LinkState
 from satellite.wire import client
 from satellite.wire.connection import Connection
 from tests.doubles.satellite import ScriptedSatellite

@@ -13,8 +13,8 @@ import numpy as np
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.settings import Config
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.device import RoomContext
 from satellite.rooms.host.host_room import HostRoom
-from satellite.rooms.room import RoomContext
 from satellite.tasks import end_tasks
 from tests.running_daemon import RunningDaemon
 from tests.waiting import until

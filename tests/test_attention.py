@@ -13,7 +13,8 @@ from satellite.monitoring.attention import Attention, StageStatus, needing_atten
 from satellite.monitoring.status import as_json
 from satellite.net.provider_states import Tone
 from satellite.pipeline.responder import ResponderStatus
-from satellite.rooms.room import Capabilities, LinkState, RoomStatus
+from satellite.rooms.device import Capabilities
+from satellite.rooms.room import LinkState, RoomStatus
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer
 from tests.waiting import until

@@ -16,8 +16,8 @@ from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.chimes import Cue, cue_sound
+from satellite.rooms.device import RoomContext
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.driven_rooms import NotedConnection
 from tests.loudness import WINDOW_SAMPLES, silence, speech

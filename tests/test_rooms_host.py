@@ -13,11 +13,12 @@ from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunBus, SttEnd
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.device import RoomContext
 from satellite.rooms.host.remote_control import HomeAssistantController
 from satellite.rooms.host.speaker import HostSpeaker, SpeakerOutput
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import Playback, SharedSound
-from satellite.rooms.room import LinkState, RoomContext
+from satellite.rooms.room import LinkState
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import RING_SECONDS, Duration
 from tests.driven_rooms import NABU, PAUSE, QUESTION, NotedConnection, spoken, transcribed

@@ -14,7 +14,7 @@ from satellite.config.rooms import RoomSettings
 from satellite.events import RunBus, RunEnd, SttEnd, SttResumed
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.room import Capabilities, RoomContext
+from satellite.rooms.device import Capabilities, RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.driven_rooms import NotedConnection
 from tests.loudness import WINDOW_SAMPLES, silence, speech

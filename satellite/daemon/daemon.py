@@ -31,10 +31,10 @@ from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.device import RoomContext
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
-from satellite.rooms.room import RoomContext
 from satellite.services.session import ALL_STAGES, Session
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory

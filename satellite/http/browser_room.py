@@ -17,7 +17,7 @@ from satellite.http.outbox import Outbox
 from satellite.http.schemas import ConversationId, Language, SpokenText, Wire
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.room import Activity, Capabilities, RoomContext
+from satellite.rooms.device import Activity, Capabilities, RoomContext
 from satellite.skills.timers.timers import TimerEvent
 
 _OUTBOX_BYTES = 8 * 1024 * 1024

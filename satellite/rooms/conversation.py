@@ -32,9 +32,9 @@ from satellite.pipeline.run import Run
 from satellite.rooms.arbitration import Loudness
 from satellite.rooms.barge_in import Interruption, WakeWordInterrupter, interrupted_by_speech
 from satellite.rooms.chimes import PLAIN, Cue, cue_sound
+from satellite.rooms.device import Activity, Device, RoomContext
 from satellite.rooms.playback import Playback, SharedSound
 from satellite.rooms.ringing import Ringing
-from satellite.rooms.room import Activity, Device, RoomContext
 from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
 from satellite.tasks import begin_task, end_tasks, failure_of
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import SatelliteError
+from satellite.rooms.device import RoomContext
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import Room, RoomContext, RoomStatus
+from satellite.rooms.room import Room, RoomStatus
 from satellite.rooms.wyoming import WyomingRoom
 from satellite.tasks import Supervised, end_tasks
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from satellite.events import RunEvent, RunFailed, SttEnd, SttResumed, SttStart, TtsStart, WakeWordStart
 from satellite.rooms.chimes import Cue
-from satellite.rooms.room import Activity
+from satellite.rooms.device import Activity
 
 _QUESTION_MARKS = ("?", "？", "؟")
 _AFTER_A_SENTENCE = " \"'”’)»"

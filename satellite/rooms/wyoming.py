@@ -14,8 +14,9 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 from satellite.backoff import Backoff
 from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
+from satellite.rooms.device import RoomContext
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import BaseRoom, LinkState, RoomContext
+from satellite.rooms.room import BaseRoom, LinkState
 from satellite.rooms.wyoming_device import WyomingDevice
 from satellite.tasks import Supervised, end_tasks
 from satellite.wire.connection import Connection, Timeouts, dial

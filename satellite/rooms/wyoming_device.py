@@ -18,8 +18,8 @@ from satellite.config.rooms import RoomSettings
 from satellite.errors import ProtocolError, Stage
 from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
 from satellite.rooms.conversation import Conversation
+from satellite.rooms.device import Activity, Capabilities, RoomContext, room_request
 from satellite.rooms.lead_in import LeadIn
-from satellite.rooms.room import Activity, Capabilities, RoomContext, room_request
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import parsed

@@ -15,10 +15,11 @@ from satellite.config.rooms import RoomSettings
 from satellite.errors import SatelliteError, Stage
 from satellite.events import RunEvent
 from satellite.rooms.conversation import Conversation
+from satellite.rooms.device import Activity, Capabilities, RoomContext, room_request
 from satellite.rooms.host.capture import capture, silence
 from satellite.rooms.host.speaker import HostSpeaker, SpeakerOutput
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import Activity, BaseRoom, Capabilities, LinkState, RoomContext, room_request
+from satellite.rooms.room import BaseRoom, LinkState
 from satellite.skills.timers.timers import TimerEvent
 from satellite.tasks import Supervised, end_tasks, first_of
 

@@ -1,0 +1,103 @@
+"""The device of a room, as a conversation sees it: what it can do, where sound goes, and what is shown."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from satellite.config.rooms import RoomSettings
+from satellite.engines.protocols import VoiceChoice
+from satellite.errors import Stage
+from satellite.events import RunBus, RunEvent
+from satellite.pipeline.request import RunRequest
+from satellite.pipeline.stages import Stages
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.playback import SoundOutput
+from satellite.skills.timers.scheduler import TimerScheduler
+from satellite.skills.timers.timers import TimerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RoomContext:
+    """The parts of the daemon that all rooms share."""
+
+    stages: Stages
+    bus: RunBus
+    arbiter: Arbiter
+    scheduler: TimerScheduler | None = None
+    """The timers, which ring in the rooms where they were set; None disables them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a room can do beside hearing."""
+
+    speaker: bool = True
+    """It plays answers, announcements and rings. Without one, a run ends with the text of the answer."""
+
+    timers: bool = False
+    """It shows timers."""
+
+    speech_interrupts: bool = False
+    """Any speech during an answer is the next command, since the microphone does not hear the answer (the echo is
+    cancelled). Otherwise only the wake word interrupts, or a word such as "stop"."""
+
+
+class Activity(StrEnum):
+    """What a room is doing, for its device to show and for the status."""
+
+    IDLE = "idle"
+    WAITING = "waiting for the wake word"
+    LISTENING = "listening"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+    ERROR = "error"
+    """The latest run has failed; until the next one begins."""
+
+    MUTED = "muted"
+    """Its microphone is off. Only the room itself knows: to a conversation it is silent."""
+
+
+class Device(Protocol):
+    """The microphone, the speaker and the display of a room while a conversation is held there.
+
+    The device hands the conversation its microphone's audio (`Conversation.hear`), says when a run begins
+    (`Conversation.begin`), because of a button or a wake word of its own or because it streams all the time, and when
+    its audio is over (`Conversation.end_audio`). What comes back is here.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what it can do."""
+
+    @property
+    def output(self) -> SoundOutput:
+        """Return where sound goes."""
+
+    async def show(self, step: RunEvent, activity: Activity) -> None:
+        """Show a step of a run, such as the transcript or an error, and what the room is doing from now on."""
+
+    async def show_timer(self, event: TimerEvent) -> None:
+        """Show what has happened to a timer of the room; it rings by `output`."""
+
+    async def interrupted(self, wake_word: str | None) -> None:
+        """An answer was interrupted: the next command follows at once, in the same audio."""
+
+    async def stop_listening(self) -> None:
+        """The run is over, whether or not a step has said so: close the microphone until the next one begins."""
+
+    def fail(self) -> None:
+        """The conversation cannot go on: connect the device again."""
+
+
+def room_request(room: RoomSettings, start: Stage, end: Stage) -> RunRequest:
+    """Return the run from `start` to `end` in a room."""
+    return RunRequest(
+        room=room.name,
+        named_room=room.name,
+        start=start,
+        end=end,
+        wake_words=room.wake_words,
+        language=room.language,
+        persona=room.persona,
+        voice=VoiceChoice(room.voice, room.language),
+    )
