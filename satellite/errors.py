@@ -1,8 +1,8 @@
 """The errors of the daemon, each with a code that never changes.
 
 SatelliteError
-├── ConfigError            config-invalid
-│   └── ConfigUnreadable       the file, or one that it names, cannot be read at the moment
+├── ConfigError            config-invalid, certificate-invalid
+│   └── ConfigUnreadable       the file, or one that it names, cannot be read at the moment; certificate-unreadable
 ├── ModelError             model-unknown, model-missing, model-unreadable, model-corrupt, model-download-failed,
 │                          model-disk-full
 ├── ProtocolError          protocol-error, protocol-timeout, protocol-overload, unknown-program: the peer's fault

@@ -33,7 +33,7 @@ def attention(part: str, **changed: Any) -> list[Attention]:
     """Return what needs attention in a house of one of each, when a part of it is changed."""
     parts = [replace(one, **changed) if name == part else one for name, one in HOUSE.items()]
     stage, provider, responder, room = ([one] for one in parts)
-    return list(needing_attention(stage, provider, responder, room, [], {}))
+    return list(needing_attention(stage, provider, responder, room, [], {}, None))
 
 
 def test_a_house_in_which_everything_works_is_ready() -> None:

@@ -225,7 +225,14 @@ def test_an_encoder_that_fails_ends_the_run(
 def test_a_daemon_that_is_not_ready_says_why(daemon: RunningDaemon) -> None:
     startup = SimpleNamespace(finished=False, cold={})
     chat = daemon.daemon._assembly.chat
-    status = Status(daemon.daemon._stages, startup, chat=lambda: chat.status, rooms=list, closed_ports=dict)
+    status = Status(
+        daemon.daemon._stages,
+        startup,
+        chat=lambda: chat.status,
+        rooms=list,
+        closed_ports=dict,
+        certificate=lambda: None,
+    )
     with serving(daemon, status) as starting:
         assert refusal(starting.get("/readyz")) == (503, "not-ready")
         assert problem(starting.get("/readyz"))["detail"] == "the stages are being warmed up"

@@ -162,6 +162,9 @@ def _administration(commands: _Commands) -> None:
 
     commands.add("doctor", "diagnose problems and suggest fixes", "sudo satellite doctor", uri=True)
 
+    summary = "show the certificate of HTTPS, and a QR code for a phone"
+    commands.add("certificate", summary, "satellite certificate", uri=True)
+
     examples = ("satellite models list", "satellite models pull stt/small.en")
     _models(commands.add("models", "list, fetch and find models", *examples, json=False))
     command = commands.add(

@@ -19,6 +19,7 @@ from satellite.daemon.installed_voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.models.spec import Kind
 from satellite.models.store import Store, wanted_models
+from satellite.net.certificate import checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def examine(config: Config, store: Store) -> Iterator[Missing]:
     yield from _voices_of_rooms(config, store)
     yield from _secrets(config)
     yield from _sounds(config)
+    yield from _https(config)
 
 
 def _models(config: Config, store: Store) -> Iterator[Missing]:
@@ -118,3 +120,12 @@ def _sounds(config: Config) -> Iterator[Missing]:
                 read_sound(file)
             except SatelliteError as error:
                 yield Missing(error.code, key, str(error))
+
+
+def _https(config: Config) -> Iterator[Missing]:
+    tls = config.http.tls
+    if config.http.enabled and tls is not None and tls != "auto":
+        try:
+            checked(tls.cert, tls.key)
+        except ConfigError as error:
+            yield Missing(error.code, "http.tls", str(error))

@@ -193,6 +193,7 @@ _COMMANDS: Mapping[str, Command] = {
     "rooms": _in_module("room_list"),
     "status": _in_module("status_page"),
     "doctor": _in_module("doctor.command"),
+    "certificate": _in_module("certificate"),
     "models": _in_module("models"),
     "tune": _in_module("tune"),
     "bench": _bench,

@@ -63,6 +63,8 @@ def page(state: JsonObject) -> Group:
             parts.append(Text(_keepalive(provider["provider"], keepalive)))
     if state.get("rooms"):
         parts += ["", rooms_table(state["rooms"])]
+    if certificate := state.get("certificate"):
+        parts += ["", Text(f"https until {certificate['ends'][:10]}, SHA-256 {certificate['fingerprint']}")]
     if state.get("runs"):
         parts += ["", _runs(state["runs"])]
     if state["gpus"]:

@@ -1,10 +1,21 @@
 """The settings of the HTTP server: address, access and limits."""
 
 from ipaddress import ip_address
+from typing import Literal
 
 from pydantic import Field
 
 from satellite.config.base import DiskPath, Host, Network, Origin, Port, Seconds, SecretText, Settings
+
+
+class CertificateFiles(Settings):
+    """A certificate for HTTPS and its key, both in PEM."""
+
+    cert: DiskPath
+    """File with the certificate, followed by those that lead from it to its authority."""
+
+    key: DiskPath
+    """File with its key, without a passphrase."""
 
 
 class HttpSettings(Settings):
@@ -18,6 +29,9 @@ class HttpSettings(Settings):
 
     port: Port = 10800
     """Port to listen on."""
+
+    tls: CertificateFiles | Literal["auto"] | None = None
+    """HTTPS by the certificate `{cert: FILE, key: FILE}`, or by a self-signed one (`auto`); null serves plain HTTP."""
 
     token: SecretText = None
     """Token that clients must send as `Authorization: Bearer`; `token_file` is safer."""

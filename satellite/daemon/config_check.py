@@ -13,6 +13,7 @@ from satellite.config.settings import Config, WakeSettings, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind
+from satellite.net.certificate import checked
 
 
 def load(path: Path | None) -> Config:
@@ -26,6 +27,7 @@ def check(config: Config) -> Problems:
     yield from _wake_words(config)
     yield from _open_http(config)
     yield from _certificate(config)
+    yield from _https(config)
 
 
 def without_files(config: Config) -> Problems:
@@ -128,3 +130,15 @@ def _certificate(config: Config) -> Problems:
         ssl.create_default_context(cafile=home.trust)
     except (OSError, ssl.SSLError) as error:
         yield ("home_assistant", "trust"), f"the certificate in {home.trust} cannot be used: {error}"
+
+
+def _https(config: Config) -> Problems:
+    tls = config.http.tls
+    if not config.http.enabled or tls is None or tls == "auto":
+        return
+    try:
+        checked(tls.cert, tls.key)
+    except ConfigUnreadable:
+        return  # it may come back: all but HTTP starts without it
+    except ConfigError as error:
+        yield ("http", "tls"), str(error)

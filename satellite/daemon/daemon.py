@@ -12,6 +12,7 @@ from functools import partial
 
 from satellite.config.settings import Config, WyomingSettings
 from satellite.daemon.assembly import Assembly
+from satellite.daemon.https import server_certificate
 from satellite.daemon.reload import merge
 from satellite.daemon.responders import Places, Responders
 from satellite.daemon.startup import Startup
@@ -88,6 +89,7 @@ class Daemon:
         self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
         self._announcer = Announcer(self.hub, self._stages)
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
+        self._certificate = server_certificate(config)
         self._opener = PortOpener()
         self._startup = Startup(self._assembly, self._stages, self.background, self._voices)
         self._status = Status(
@@ -96,6 +98,7 @@ class Daemon:
             chat=lambda: self._assembly.chat.status,
             rooms=self.hub.status,
             closed_ports=lambda: self._opener.closed,
+            certificate=lambda: None if self._certificate is None else self._certificate.status(),
         )
         self._server = _wyoming_server(config.wyoming)
         self._http = HttpService(self._http_context())
@@ -130,6 +133,7 @@ class Daemon:
             runs=self.runs,
             rate=RateLimit(settings.requests_per_minute),
             work=Work(settings.max_concurrent),
+            certificate=self._certificate,
         )
 
     async def __aenter__(self) -> "Daemon":
@@ -201,6 +205,8 @@ class Daemon:
         self._stages.config = RunConfig.of(self.config)
         self._responders.configure(self._places)
         await self.hub.apply(self.config.rooms)
+        if self._certificate is not None and "http" in self.ports:
+            await self._certificate.read_again()
         self.background.run("keep phrases", self._startup.keep_phrases)
         return left
 

@@ -16,6 +16,7 @@ from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.runs import RunHistory, RunRecord
 from satellite.monitoring.status import Status
+from satellite.net.certificate import ServerCertificate
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
@@ -48,6 +49,9 @@ class Context:
     runs: RunHistory
     rate: RateLimit
     work: Work
+    certificate: ServerCertificate | None = None
+    """That of HTTPS; None serves plain HTTP."""
+
     watchers: Work = field(default_factory=lambda: Work(_WATCHERS, f"{_WATCHERS} clients are watching already"))
     """Clients of `/events`."""
 

@@ -9,6 +9,7 @@ _STATUS_BY_CODE = {
     "unsupported_parameter": 400,
     "model_not_found": 404,
     "http-not-found": 404,
+    "no-certificate": 404,
     "http-method-not-allowed": 405,
     "http-not-acceptable": 406,
     "http-timeout": 408,

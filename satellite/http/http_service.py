@@ -27,6 +27,7 @@ class HttpService:
         self._sockets: list[socket.socket] = []
         self._server: UvicornServer | None = None
         self._task: Supervised | None = None
+        self._renewal: Supervised | None = None
 
     async def start(self, port: int) -> int:
         """Serve on `port` (0 for any) and return it. Raises `CannotListen`, and `ConfigError` where it must not."""
@@ -34,6 +35,9 @@ class HttpService:
         token = http_token(settings).find()
         if not token.value and not settings.is_local:
             raise ConfigError(f"http.host: {settings.host} can be reached from other machines, and there is no token")
+        certificate = self._context.certificate
+        if certificate is not None:
+            await asyncio.to_thread(certificate.read)
         self._sockets = await bound([settings.host], port)
         # These imports, and building the application, take some tenths of a second, in which the event loop has others
         # to serve. Clients that connect meanwhile are answered afterwards.
@@ -44,16 +48,21 @@ class HttpService:
         self._context.runs.on_change(metrics.note)
 
         async def serve() -> None:
-            self._server = uvicorn_server.UvicornServer(app, settings)
+            self._server = uvicorn_server.UvicornServer(app, settings, certificate and certificate.context)
             await self._server.serve(self._sockets)
 
-        self._task = self._context.stages.background.run("http", serve)
+        run = self._context.stages.background.run
+        self._task = run("http", serve)
+        if certificate is not None:
+            self._renewal = run("renew the certificate", certificate.follow)
         taken = int(self._sockets[0].getsockname()[1])
-        _LOGGER.info("http: listening at %s:%d", settings.host, taken)
+        _LOGGER.info("%s: listening at %s:%d", "http" if certificate is None else "https", settings.host, taken)
         return taken
 
     async def stop(self) -> None:
         """End every request and listen no longer; may be called twice."""
+        if self._renewal is not None:
+            await self._renewal.stop()
         server, self._server = self._server, None
         if self._task is not None:
             if server is None:

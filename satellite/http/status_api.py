@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated
 
+import segno
 from fastapi import APIRouter, Query, Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -83,6 +84,16 @@ async def status(context: Parts) -> dict[str, object]:
 async def rooms(context: Parts) -> Response:
     """Return every room, and what it is doing."""
     return json_response({"rooms": [as_json(room) for room in context.status.rooms()]})
+
+
+@house.get("/certificate", summary="The certificate of HTTPS", responses=responses(404))
+async def certificate(request: Request, context: Parts) -> dict[str, object]:
+    """Return the certificate, and as `qr` an image of a QR code: the address of `/room` with the fingerprint."""
+    found = None if context.certificate is None else context.certificate.status()
+    if found is None:
+        raise HttpError("this is plain HTTP; see http.tls in the configuration", code="no-certificate")
+    address = found.url(request.headers["host"])
+    return {**as_json(found), "address": address, "qr": segno.make(address).svg_data_uri(border=2, light="white")}
 
 
 @house.get("/models", summary="The models", responses=responses(), response_model=Models)

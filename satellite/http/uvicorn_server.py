@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -18,7 +21,7 @@ _STOP_SECONDS = 2
 """How long requests in progress may take to end when the server stops."""
 
 _FIRST_REQUEST_SECONDS = 10.0
-"""How long a new connection may take to send its first request."""
+"""How long a new connection may take for its TLS handshake, and then to send its first request."""
 
 _LONGEST_MESSAGE_BYTES = 256 * 1024
 
@@ -26,13 +29,16 @@ _LONGEST_MESSAGE_BYTES = 256 * 1024
 class UvicornServer(uvicorn.Server):
     """Serves an application; the daemon starts it, and ends it by `end`."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: HttpSettings, tls: ssl.SSLContext | None) -> None:
+        """Serve HTTPS with `tls`, or plain HTTP if that is None."""
         # uvicorn logs whole URLs, with the token in them. The guard has already logged what failed in a request.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        self._tls = tls
+        self._protocol = _protocol(affordable_connections(settings.max_connections))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_protocol(affordable_connections(settings.max_connections)),
+                http=self._protocol,
                 ws="websockets-sansio",
                 loop="none",
                 lifespan="off",
@@ -46,6 +52,23 @@ class UvicornServer(uvicorn.Server):
                 timeout_graceful_shutdown=_STOP_SECONDS,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve at `sockets`; uvicorn's own would let each client take a minute for the handshake."""
+        protocol = partial(self._protocol, self.config, self.server_state, self.lifespan.state)
+        handshake_seconds = None if self._tls is None else _FIRST_REQUEST_SECONDS
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=one,
+                ssl=self._tls,
+                ssl_handshake_timeout=handshake_seconds,
+                backlog=self.config.backlog,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
     async def end(self, serving: asyncio.Task[None]) -> None:
         """End every request, and wait until `serving`, the task of `serve`, has ended."""

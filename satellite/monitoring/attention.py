@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from satellite.engines.chat.provider_status import ProviderStatus
+from satellite.net.certificate import CertificateStatus
 from satellite.net.provider_states import COMING
 from satellite.pipeline.responder import ResponderStatus
 from satellite.rooms.room import RoomStatus
@@ -76,6 +77,7 @@ def needing_attention(
     rooms: Iterable[RoomStatus],
     tasks: Iterable[TaskStatus],
     closed_ports: Mapping[str, Exception],
+    certificate: CertificateStatus | None,
 ) -> Iterator[Attention]:
     """Yield what needs attention of a daemon's parts."""
     for stage in stages:
@@ -96,3 +98,5 @@ def needing_attention(
             yield Attention(f"task {task.task}", f"has failed: {task.message}; it is tried again", _LOG)
     for port, error in closed_ports.items():
         yield Attention(f"port {port.removesuffix('_port')}", str(error), _DOCTOR)
+    if certificate is not None and certificate.message:
+        yield Attention("certificate", certificate.message, _DOCTOR)

@@ -12,6 +12,7 @@ from satellite.engines.slot import Slot
 from satellite.errors import ModelError
 from satellite.monitoring.attention import LOADING, Attention, StageStatus, needing_attention, overall
 from satellite.monitoring.tones import tone
+from satellite.net.certificate import CertificateStatus
 from satellite.net.provider_states import COMING
 from satellite.pipeline.responder import ResponderStatus
 from satellite.pipeline.stages import Stages
@@ -22,7 +23,9 @@ from satellite.tasks import TaskStatus
 _NAMED = 3
 """How many of the things that need attention are named in one line; the rest is counted."""
 
-_LEFT_OUT = frozenset({"code", "device", "model", "keepalive", "sent_outside", "pending", *Gpu.__slots__})
+_LEFT_OUT = frozenset(
+    {"code", "device", "model", "keepalive", "sent_outside", "pending", "certificate", *Gpu.__slots__}
+)
 """Fields that the JSON leaves out when they are None; any other is null."""
 
 
@@ -49,9 +52,13 @@ class DaemonStatus:
     background: tuple[TaskStatus, ...]
     gpus: tuple[Gpu, ...]
     event_loop_tasks: int
+    certificate: CertificateStatus | None = None
+    """That of HTTPS."""
 
 
-def as_json(status: DaemonStatus | Attention | StageStatus | RoomStatus | ChatStatus) -> dict[str, Any]:
+def as_json(
+    status: DaemonStatus | Attention | StageStatus | RoomStatus | ChatStatus | CertificateStatus,
+) -> dict[str, Any]:
     """Return `status` by its names on the wire; stages, rooms and responders of a whole one with their `tone`."""
     body: dict[str, Any] = asdict(status, dict_factory=_wire)
     if isinstance(status, DaemonStatus):
@@ -83,6 +90,7 @@ class Status:
         chat: Callable[[], ChatStatus],
         rooms: Callable[[], Sequence[RoomStatus]],
         closed_ports: Callable[[], Mapping[str, Exception]],
+        certificate: Callable[[], CertificateStatus | None],
     ) -> None:
         """Report on `stages` and what the functions return; `closed_ports` are those that cannot be opened, and why."""
         self._stages = stages
@@ -91,6 +99,7 @@ class Status:
         self.chat = chat
         self.rooms = rooms
         self._closed_ports = closed_ports
+        self._certificate = certificate
         self._began = time.monotonic()
 
     async def now(self) -> DaemonStatus:
@@ -114,6 +123,7 @@ class Status:
             background=self._stages.background.status(),
             gpus=tuple(await asyncio.to_thread(gpus)),  # the driver may take milliseconds
             event_loop_tasks=len(asyncio.all_tasks()),
+            certificate=self._certificate(),
         )
 
     @property
@@ -155,6 +165,7 @@ class Status:
                 self.rooms(),
                 self._stages.background.status(),
                 self._closed_ports(),
+                self._certificate(),
             )
         )
 

@@ -143,6 +143,16 @@ async def _described(name: str, uri: str) -> Finding:
     return good(what, f"answers as {info.satellite.name}; start the daemon to see whether it is free")
 
 
+async def _certificate(target: Target) -> Sequence[Finding]:
+    found = (target.state or {}).get("certificate")
+    if found is None:
+        return []
+    if found["message"]:
+        return [bad("certificate", found["message"], "http.tls in the configuration; satellite certificate")]
+    kind = "self-signed, " if found["self_signed"] else ""
+    return [good("certificate", f"{kind}valid until {found['ends'][:10]}, SHA-256 {found['fingerprint']}")]
+
+
 async def _responders(target: Target) -> Sequence[Finding]:
     if target.state is None:
         return [await _home_assistant(target.config)] if target.config.home_assistant.url else []
@@ -251,6 +261,7 @@ CHECKS = {
     "languages": _languages,
     "elsewhere": _elsewhere,
     "rooms": _rooms,
+    "certificate": _certificate,
     "responders": _responders,
     "sound": _sound,
 }

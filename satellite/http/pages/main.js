@@ -2,6 +2,7 @@
 
 import { json, openText, token } from "./api.js";
 import { Announce } from "./announce.js";
+import { offerCertificate } from "./certificate.js";
 import { Chat } from "./chat.js";
 import { announce, byId, say, tone } from "./dom.js";
 import { showGlance, showStatus } from "./house.js";
@@ -31,6 +32,7 @@ const live = new Live({
   status(latest) {
     status = latest;
     showStatus(status);
+    offerCertificate(byId("certificate"), status.certificate);
     showGlance(status, runs.waits);
     announcing.offer(status.rooms);
     reveal();
