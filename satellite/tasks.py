@@ -206,7 +206,7 @@ def log_failure(task: asyncio.Task[Any]) -> None:
         _LOGGER.error("%s failed", task.get_name(), exc_info=error)
 
 
-def failure_of(task: asyncio.Task[Any]) -> BaseException | None:
+def failure_of(task: asyncio.Future[Any]) -> BaseException | None:
     """Return the exception of a task that has ended, None for one that succeeded or was cancelled.
 
     This retrieves it: asyncio no longer logs that it was not.

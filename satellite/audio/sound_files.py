@@ -4,6 +4,7 @@ import io
 import wave
 from pathlib import Path
 
+from satellite.audio.decoder import SoundDecoder
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, read_wav
 from satellite.errors import ProtocolError, SatelliteError
 
@@ -14,11 +15,6 @@ SUFFIXES = frozenset(
     )
 )
 """Suffixes of sound files."""
-
-_FORMATS = "wav,w64,aiff,au,caf,ogg,mp3,flac,matroska,webm,mov,mp4,m4a,aac,amr"
-"""Plain files only: playlists would make FFmpeg open other files and addresses."""
-
-_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 
 _LONGEST_SECONDS = 3600.0
 
@@ -47,28 +43,15 @@ def decode(data: bytes, max_seconds: float) -> bytes:
 
     Raises `SatelliteError` (audio-unreadable or audio-too-long).
     """
-    import av
-    import numpy as np
-    from av.error import FFmpegError
-
-    pcm = bytearray()
+    decoder = SoundDecoder(io.BytesIO(data), rate=RATE, code="audio-unreadable")
     try:
-        with av.open(io.BytesIO(data), "r", options=_OPTIONS) as container:
-            if not container.streams.audio:
-                raise ProtocolError("there is no sound in the file", code="audio-unreadable")
-            resampler = av.AudioResampler("s16", "mono", RATE)
-            for frame in container.decode(audio=0):
-                for part in resampler.resample(frame):
-                    pcm += part.to_ndarray().astype(np.int16).tobytes()
-                if len(pcm) > max_seconds * BYTES_PER_SECOND:
-                    raise _too_long(max_seconds)
-            for part in resampler.resample(None):  # what it still holds
-                pcm += part.to_ndarray().astype(np.int16).tobytes()
-    except (FFmpegError, ValueError, OSError, MemoryError) as error:
-        raise ProtocolError(
-            f"the sound cannot be read: {type(error).__name__}; expected an audio file such as WAV, Ogg, MP3 or FLAC",
-            code="audio-unreadable",
-        ) from error
+        pcm = bytearray()
+        while piece := decoder.read():
+            pcm += piece
+            if len(pcm) > max_seconds * BYTES_PER_SECOND:
+                raise _too_long(max_seconds)
+    finally:
+        decoder.close()
     return bytes(pcm)
 
 

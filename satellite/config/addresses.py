@@ -20,6 +20,12 @@ def http_url(value: str) -> str:
     return value
 
 
+def media_url(value: str) -> str:
+    """Return an http or https address, which may have a query, as it is; raises ValueError with what was expected."""
+    http_url(value.partition("#")[0].partition("?")[0])
+    return value
+
+
 def origin(value: str) -> str:
     """Return a web page's origin as browsers send it; raises ValueError for anything else."""
     parts = urlsplit(http_url(value))

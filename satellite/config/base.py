@@ -62,6 +62,9 @@ Name = Annotated[Text, Field(max_length=64)]
 HttpUrl = Annotated[str, AfterValidator(addresses.http_url)]
 """Address of an HTTP server, such as http://homeassistant.local:8123."""
 
+MediaUrl = Annotated[str, AfterValidator(addresses.media_url), Field(max_length=2048)]
+"""Address of sound, such as https://radio.example/jazz.mp3?id=1."""
+
 WyomingUri = Annotated[str, AfterValidator(addresses.wyoming_uri)]
 """Address of a Wyoming server, such as tcp://gpu1:10300."""
 

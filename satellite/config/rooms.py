@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from satellite.config.base import Language, Name, Seconds, Settings, WyomingUri
+from satellite.config.base import DiskPath, Language, MediaUrl, Name, Seconds, Settings, WyomingUri
 
 
 class RoomSettings(Settings):
@@ -56,3 +56,12 @@ class HubSettings(Settings):
 
     arbitration_seconds: float = Field(0.3, ge=0, le=2)
     """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers."""
+
+    media_directory: DiskPath | None = None
+    """Folder of the sound files that rooms play by name, such as doorbell.mp3; null plays no files."""
+
+    stations: dict[Name, MediaUrl] = Field(default_factory=dict, max_length=500)
+    """Radio stations and other streams by the names that people say, such as {jazz: "https://radio.example/jazz.mp3"}."""
+
+    announcement_sound: str | None = None
+    """File in `media_directory` that is played before announcements in place of the chime; an empty text plays none."""
