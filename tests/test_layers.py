@@ -135,7 +135,7 @@ def test_the_command_line_starts_without_the_engines() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["device", "conversation", "barge_in", "arbitration", "playback", "ringing"])
+@pytest.mark.parametrize("name", ["room", "conversation"])
 def test_the_conversation_knows_no_transport(name: str) -> None:
     libraries = ("wyoming", "fastapi", "starlette")
     packages = ("wire", "services", "http", "rooms.wyoming", "rooms.host")

@@ -136,6 +136,17 @@ class BrowserDevice:
         """Give back the run's place among those at work; the client knows by the run's events when to be silent."""
         self._leave()
 
+    async def open_microphone(self) -> None:
+        """Refuse: the client begins."""
+        raise SatelliteError("the client has to begin", code="room-cannot-start")
+
+    async def set_muted(self, muted: bool) -> None:
+        """Do nothing: the client mutes itself."""
+
+    async def set_volume(self, volume: float) -> bool:
+        """Return False: the client has its own."""
+        return False
+
     def fail(self) -> None:
         """Let the connection end."""
         self._failed.set()
@@ -172,7 +183,7 @@ class BrowserDevice:
     async def _stop(self) -> None:
         """Let the answer end, if there is one; of one that is over, only the sound that still waits is dropped."""
         run_id = self._open_run  # the run may send its own `run-end` while it is stopped
-        await self._conversation.stop()
+        await self._conversation.end()
         self._leave()
         self._cancelled(run_id)
 

@@ -21,6 +21,7 @@ class Outbox:
     """None takes the voice's own: `tts-start` carries its rate."""
 
     paced = False
+    trouble = ""
 
     def __init__(self, max_bytes: int, max_frames: int) -> None:
         self._max_bytes = max_bytes

@@ -1,399 +1,67 @@
-"""The one conversation, held alike in every room: its audio, its runs, their sound.
+"""The one conversation, held alike in every room, and all that can be done there beside it.
 
-A conversation is a chain of runs: the wake word, or the device's own detection, begins it; an answer that asks
-something goes on with it; and the wake word during an answer silences that and begins the next command. However a run
-ends, the device is told to stop listening. What a protocol needs beside that is the concern of the `Device`.
+What a protocol needs beside that is the concern of the `Device`.
 """
 
-import asyncio
-import logging
-import math
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-
-from satellite.backoff import Backoff
-from satellite.config.rooms import RoomSettings
-from satellite.errors import Stage, TextToSpeechError
-from satellite.events import (
-    RunEvent,
-    RunFailed,
-    SttEnd,
-    SttResumed,
-    SttStart,
-    TtsEnd,
-    WakeWordEnd,
-    WakeWordStart,
-    new_run_id,
-)
-from satellite.pipeline.audio_queue import AudioInbox
-from satellite.pipeline.request import RunRequest, Speech
-from satellite.pipeline.run import Run
-from satellite.rooms.arbitration import Loudness
-from satellite.rooms.barge_in import Interruption, WakeWordInterrupter, interrupted_by_speech
-from satellite.rooms.chimes import PLAIN, Cue, cue_sound
-from satellite.rooms.device import Activity, Device, RoomContext
-from satellite.rooms.playback import Playback, SharedSound
-from satellite.rooms.ringing import Ringing
-from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
-from satellite.tasks import begin_task, end_tasks, failure_of
-
-_LOGGER = logging.getLogger(__name__)
-
-_INBOX_SECONDS = 20.0
-"""More than the longest command, so that the connection's reader never waits for a run."""
-
-_ANNOUNCED_SECONDS = 1.0
-"""How much of an announcement has to be heard: one that a wake word cuts off before that is played again."""
-
-_FIRST_REST_SECONDS = 1.0
-_LONGEST_REST_SECONDS = 30.0
-"""Between runs that fail one after the other: a broken stage must not spin."""
-
-_ECHO_SECONDS = 1.0
-_ECHO_SHARE = 0.2
-"""So much speech is heard in the time of an answer of at least such a length by a microphone that hears its sound."""
+from satellite.rooms.barge_in import Interruption
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.room_sound import Sounding
+from satellite.rooms.run_chain import RunChain
 
 
-class Conversation:
-    """The runs of one room while its device is connected."""
-
-    def __init__(
-        self,
-        device: Device,
-        room: RoomSettings,
-        context: RoomContext,
-        *,
-        ring: Callable[[SharedSound], Awaitable[None]] | None = None,
-    ) -> None:
-        """Hold conversations with `device`; its timers ring by `ring`, which is `announce` if that is None."""
-        self.room = room
-        self.activity = Activity.IDLE
-        self.ended_at = math.inf
-        """When the latest chain of runs has ended, by `time.monotonic`; infinite before the first."""
-
-        self.ringing: Ringing | None = None
-        """The timers, to be run while the device is connected; None where none can ring."""
-
-        if context.scheduler is not None and device.capabilities.speaker:
-            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring or self.announce)
-        self._device = device
-        self._context = context
-        self._playback = Playback(device.output, lambda: context.stages.config.hub.send_ahead_seconds)
-        self._loudness = Loudness()
-        self._inbox = AudioInbox(_INBOX_SECONDS)
-        self._task: asyncio.Task[None] | None = None
-        self._run: asyncio.Task[bool] | None = None
-        self._follows = False
-        """Whether the present run listens without the wake word, since the last answer asked something."""
-
-        self._after_wake_word = False
-        """Whether the audio of the next run begins with the end of a wake word."""
-
-        self._streams = False
-        """Whether the microphone is heard after a command."""
-
-        self._hears_itself: bool | None = not device.capabilities.speech_interrupts
-        """Whether the microphone hears the room's own sound; None once an answer has shown that it does not."""
-
-        self._sounded = False
-        """Whether the present run was heard."""
-
-        self._interruption: Interruption | None = None
-        self._failed_with = ""
-        self._last_heard = b""
-        self._listens_until = float("-inf")
-        """Until when a run that the device begins itself is the answer to what was asked."""
-
-        self._answering = asyncio.Event()
-        self._free = asyncio.Event()
-        """Set while nobody speaks with the room."""
-
-        self._free.set()
-        self._announcing = asyncio.Lock()
-        self._announcement: asyncio.Timeout | None = None
-        """Ends the announcement that is heard."""
+class Conversation(RunChain):
+    """What happens in one room while its device is connected."""
 
     @property
-    def active(self) -> bool:
-        """Whether a chain of runs is under way."""
-        return self._task is not None
+    def sounding(self) -> Sounding | None:
+        """What sounds in the room; a timer does so also between one ring and the next."""
+        rings = Sounding.TIMER if self.ringing is not None and self.ringing.active else None
+        return self._sound.sounding or rings
 
-    @property
-    def engaged(self) -> bool:
-        """Whether somebody speaks with the room, or hears an answer."""
-        return not self._free.is_set()
+    async def stop(self) -> bool:
+        """Silence all that sounds, and end a command or an answer; return whether there was anything.
 
-    @property
-    def audio_ended(self) -> bool:
-        """Whether the audio of the present, or latest, chain of runs is over."""
-        return self._inbox.ended
-
-    async def hear(self, pcm: bytes) -> None:
-        """Take canonical audio of the microphone; without a run under way it only counts for the room's loudness."""
-        self._loudness.feed(pcm)
-        if self._task is not None:
-            await self._inbox.put(pcm)
-
-    def end_audio(self) -> None:
-        """The device's audio is over."""
-        if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
-            self._inbox.end()
-
-    async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
-        """Begin a chain of runs, in place of one that is under way; `request` is the first.
-
-        With `restart` a run follows each, until the audio ends. `wake_word` is one that the device itself has heard:
-        then the room only answers if none hears it better.
+        The room goes on waiting for the wake word.
         """
-        start = request.start
-        if start is Stage.STT and not self.engaged:
-            self.silence_ringing()
-        await self.close()
-        if start is Stage.WAKE and time.monotonic() < self._listens_until:
-            # A satellite that streams when it hears speech streams again: that is the answer to what was asked.
-            start = Stage.STT
-            self._follows = True
-        self._streams = request.start is Stage.WAKE or self._device.capabilities.speech_interrupts
-        self._inbox = AudioInbox(_INBOX_SECONDS)
-        self._listens_until = float("-inf")
-        if start is Stage.STT and wake_word is not None and not self._claim(wake_word):
-            await self._device.stop_listening()
-            return
-        self._task = begin_task(
-            self._converse(replace(request, start=start), restart=restart), f"room {self.room.name}"
-        )
-        self._task.add_done_callback(self._ended_unexpectedly)
-
-    async def close(self) -> None:
-        """End whatever is under way; may be called twice."""
-        task, self._task = self._task, None
-        try:
-            if task is not None:
-                await end_tasks(task)
-        finally:
-            # `hear` may be waiting there for room, which no run will make any more. Only after the run has ended, which
-            # would take the end for that of a command, and answer it.
-            self._inbox.end()
-
-    async def stop(self) -> None:
-        """End whatever is under way, and silence it."""
-        await self.close()
-        await self._silence()
+        stopped = self._sound.end_announcement(stopped=True)
+        stopped = self.silence_ringing() or stopped
+        if (self.engaged or self._sound.sounding is Sounding.ANSWER) and self._run is not None:
+            stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
+        return stopped
 
     async def announce(self, sound: SharedSound) -> None:
-        """Play a sound while nobody speaks with the room; cancelling or failing silences it.
+        """Play a sound while nobody speaks with the room; returns when it was heard, or somebody has silenced it.
 
-        A wake word meanwhile silences it too, for good if its beginning was heard.
+        Cancelling or failing silences it. Raises `SatelliteError` where it cannot be heard.
         """
-        announced = False
-        while not announced:
-            await self._free.wait()
-            async with self._announcing:
-                if self._free.is_set():  # a command may have begun while another announcement was played
-                    announced = await self._announced(sound)
+        await self._sound.announce(sound, Sounding.ANNOUNCEMENT)
 
-    def silence_ringing(self) -> None:
-        """Silence the timers that ring, since somebody speaks with the room."""
-        if self.ringing is not None:
-            self.ringing.silence()
+    async def restore(self) -> None:
+        """Set at the device what was set for the room: it has been connected."""
+        if self.modes.muted:
+            await self._device.set_muted(True)
+        if self.modes.volume is not None:
+            await self.set_volume(self.modes.volume)
 
-    async def _announced(self, sound: SharedSound) -> bool:
-        """Play an announcement, and return whether enough of it was heard."""
-        try:
-            async with asyncio.timeout(None) as self._announcement:
-                try:
-                    async for pcm in sound:
-                        await self._playback.play(sound.format, pcm)
-                    await self._playback.finish()
-                finally:
-                    self._announcement = None
-        except (asyncio.CancelledError, TextToSpeechError):
-            await self._playback.silence()
-            raise
-        except TimeoutError:
-            heard_seconds = self._playback.heard_seconds()
-            await self._playback.silence()
-            return heard_seconds >= _ANNOUNCED_SECONDS
-        return True
+    async def set_muted(self, muted: bool) -> None:
+        """Hear nothing any more, or again; a command that is being spoken ends."""
+        self.modes.muted = muted
+        if muted and self.engaged and not self._answering.is_set():
+            await self.stop()
+        await self._device.set_muted(muted)
 
-    def _engage(self) -> None:
-        """Somebody speaks with the room: end an announcement."""
-        self._free.clear()
-        # Wake word and command may both come here before the announcement's task runs: a timeout expires only once.
-        announcement, self._announcement = self._announcement, None
-        if announcement is not None:
-            announcement.reschedule(asyncio.get_running_loop().time())
+    async def set_volume(self, volume: float) -> None:
+        """Set how loud the room is, from 0 to 1."""
+        self.modes.volume = volume
+        self._sound.set_volume(1.0 if await self._device.set_volume(volume) else volume)
 
-    def _claim(self, wake_word: str) -> bool:
-        """Return whether this room is the one that answers."""
-        quality_db = self._loudness.speech_to_noise_db
-        return self._context.arbiter.claim(self.room.name, wake_word, quality_db, self._lose)
+    async def set_listen_only(self, listen_only: bool) -> None:
+        """Do commands without a sound from now on, or with them again."""
+        self.modes.listen_only = listen_only
+        if listen_only:
+            self._sound.end_announcement(stopped=True)
+            await self._sound.silence_answer()
 
-    def _lose(self) -> None:
-        """Another room hears the same wake word better."""
-        _LOGGER.info("room %s: another room hears better", self.room.name, extra={"room": self.room.name})
-        if self._run is not None:
-            self._run.cancel()
-
-    def _ended_unexpectedly(self, task: asyncio.Task[None]) -> None:
-        if (error := failure_of(task)) is not None:
-            if not isinstance(error, ConnectionError):
-                _LOGGER.error(
-                    "room %s: the conversation failed", self.room.name, exc_info=error, extra={"room": self.room.name}
-                )
-            self._device.fail()
-
-    # The chain of runs.
-
-    async def _converse(self, request: RunRequest, *, restart: bool) -> None:
-        start = request.start
-        backoff = Backoff(_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS)
-        try:
-            while True:
-                outcome, run = await self._run_once(request)
-                request = replace(request, run_id=new_run_id(), text="")
-                self._follows = outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up)
-                if outcome is RunOutcome.INTERRUPTED:
-                    request = replace(request, start=Stage.STT)
-                    continue
-                await self._device.stop_listening()
-                if not restart or self._inbox.ended:
-                    break
-                failed = outcome is RunOutcome.FAILED and self._failed_with not in NOBODY_SPOKE
-                if not failed:
-                    backoff.reset()
-                request = replace(request, start=Stage.STT if self._follows else start)
-                if request.start is Stage.WAKE and outcome is not RunOutcome.STOPPED:
-                    # A wake word that was being said when the answer ended is in what the interrupter has taken.
-                    self._inbox.unread(self._last_heard)
-                await asyncio.sleep(backoff.next() if failed else 0)
-            if self._follows and start is not Stage.STT:
-                self._listens_until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
-        finally:
-            self._follows = False
-            self.ended_at = time.monotonic()
-            self.activity = Activity.IDLE
-            self._free.set()
-            if self._task is asyncio.current_task():  # else another chain of runs has taken its place
-                self._task = None
-                self._inbox.lossy = True  # `hear` may be waiting there for room, and with it the whole connection
-
-    async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
-        request = replace(
-            request,
-            no_speech_seconds=self._context.stages.config.hub.follow_up_seconds if self._follows else None,
-            after_wake_word=self._after_wake_word,
-            listens_on=self._streams,
-            hears_itself=self._hears_itself,
-        )
-        stages = self._context.stages
-        run = Run(stages, self._context.bus, request, self._emit, heard_seconds=self._playback.heard_seconds)
-        self._interruption = None
-        self._after_wake_word = False
-        self._failed_with = ""
-        self._answering.clear()
-        self._sounded = False
-        if request.start not in (Stage.WAKE, Stage.STT):
-            self._answering.set()  # a run that begins with text listens to no command
-        self._last_heard = b""
-        self._run = task = begin_task(self._perform(run), f"run {self.room.name}")
-        watch = stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task, run))
-        try:
-            await asyncio.wait([task])
-        finally:
-            await end_tasks(task, watch.task)
-        if task.cancelled():
-            await self._silence()
-            if self._interruption is None:
-                return RunOutcome.LOST, run
-            return RunOutcome.INTERRUPTED if self._interruption.command_follows else RunOutcome.STOPPED, run
-        return RunOutcome.DONE if task.result() else RunOutcome.FAILED, run
-
-    async def _perform(self, run: Run) -> bool:
-        """Return whether the run succeeded, once its sound was heard: until then it can be interrupted."""
-        succeeded = await run.execute(self._inbox)
-        await self._playback.drained()
-        return succeeded
-
-    async def _watch(self, task: asyncio.Task[bool], run: Run) -> None:
-        """End the run when somebody interrupts while the answer is made and heard."""
-        await run.command_over.wait()  # until then the audio is the command's
-        # Set before the run is cancelled: it says what the cancellation means.
-        self._interruption = interruption = await self._next_interruption()
-        task.cancel()
-        await self._playback.silence()
-        if interruption.wake_word:
-            self._after_wake_word = True
-            # The room that is interrupted is the one that is meant, however badly it hears over its own sound.
-            self._context.arbiter.claim(self.room.name, interruption.wake_word, math.inf, self._lose)
-        if interruption.command_follows:
-            await self._device.interrupted(interruption.wake_word)
-
-    async def _next_interruption(self) -> Interruption:
-        stages = self._context.stages
-        if self._device.capabilities.speech_interrupts:
-            if self._inbox.ended:  # the run has all of its audio: what comes now is not part of it
-                self._inbox = AudioInbox(_INBOX_SECONDS)
-            return await interrupted_by_speech(stages, self._inbox)
-        interrupter = WakeWordInterrupter(stages, self.room, self._inbox)
-        try:
-            return await interrupter.wait()
-        finally:
-            self._last_heard = interrupter.last_heard
-            sounded_seconds = self._playback.heard_seconds() if self._sounded else 0.0
-            if sounded_seconds >= _ECHO_SECONDS:
-                self._hears_itself = True if interrupter.speech_seconds >= _ECHO_SHARE * sounded_seconds else None
-
-    async def _silence(self) -> None:
-        """End the sound of a run that is over, but not an announcement."""
-        if not self._announcing.locked():
-            await self._playback.silence()
-
-    async def _emit(self, step: RunEvent | Speech) -> None:
-        """Do in the room what a step of a run means there."""
-        if isinstance(step, Speech):
-            self._sounded = True
-            async with self._announcing:
-                await self._playback.play(step.format, step.pcm)
-            return
-        self.activity = ACTIVITIES.get(type(step), self.activity)
-        match step:
-            case WakeWordStart():
-                self._free.set()
-            case WakeWordEnd():
-                await self._heard_wake_word(step.name)
-            case SttStart():
-                self._engage()
-            case SttEnd():
-                self._answering.set()
-            case SttResumed():
-                self._answering.clear()
-                if self._sounded and not self._device.capabilities.speech_interrupts:
-                    self._hears_itself = True  # it may have been the answer: the next one shows
-                await self._silence()
-            case TtsEnd():
-                await self._playback.finish()
-            case RunFailed():
-                self._failed_with = step.code
-                await self._silence()
-                if step.code not in NOBODY_SPOKE:
-                    self.activity = Activity.ERROR
-                elif self._follows:
-                    return  # the question was not answered: that is no error in the room
-        await self._device.show(step, self.activity)
-        # A run that has failed while it waited for the wake word is no concern of anybody in the room.
-        if type(step) in CUES and self.engaged:
-            await self._cue(CUES[type(step)])
-
-    async def _cue(self, cue: Cue) -> None:
-        if self.room.sounds and self._device.capabilities.speaker:
-            async with self._announcing:
-                await self._playback.cue(PLAIN, cue_sound(cue))
-
-    async def _heard_wake_word(self, name: str) -> None:
-        self._engage()
-        self.silence_ringing()
-        if not self._claim(name):
-            self._lose()
-            await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
+    async def ring(self, sound: SharedSound) -> None:
+        """Play the sound of a timer that has ended, as an announcement."""
+        await self._sound.ring(sound)

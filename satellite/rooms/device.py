@@ -41,6 +41,23 @@ class Capabilities:
     """Any speech during an answer is the next command, since the microphone does not hear the answer (the echo is
     cancelled). Otherwise only the wake word interrupts, or a word such as "stop"."""
 
+    listens_again: bool = False
+    """It opens its microphone by itself after an answer that asks something."""
+
+
+@dataclass(slots=True)
+class RoomModes:
+    """What was set for a room; it outlives the connection to its device."""
+
+    muted: bool = False
+    """Whether nothing is heard there."""
+
+    volume: float | None = None
+    """From 0 to 1; None leaves it as it is."""
+
+    listen_only: bool = False
+    """Whether commands are done there, and nothing sounds."""
+
 
 class Activity(StrEnum):
     """What a room is doing, for its device to show and for the status."""
@@ -84,6 +101,22 @@ class Device(Protocol):
 
     async def stop_listening(self) -> None:
         """The run is over, whether or not a step has said so: close the microphone until the next one begins."""
+
+    async def open_microphone(self) -> None:
+        """Begin to stream without a wake word, and say so by `Conversation.begin`, as after a button.
+
+        One that streams all the time does nothing. Raises `SatelliteError` (`room-cannot-start`) where that is
+        impossible.
+        """
+
+    async def set_muted(self, muted: bool) -> None:
+        """Show that nothing is heard any more, or again, and mute the microphone itself where that can be.
+
+        What it still sends is ignored.
+        """
+
+    async def set_volume(self, volume: float) -> bool:
+        """Set the loudness, from 0 to 1; return False for a device without one, whose sound is scaled instead."""
 
     def fail(self) -> None:
         """The conversation cannot go on: connect the device again."""

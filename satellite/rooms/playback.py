@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, Self
 
+from satellite.audio.gain import Gain
 from satellite.audio.pcm import AudioFormat, Converter
 from satellite.errors import SatelliteError, TextToSpeechError
 
@@ -47,6 +48,10 @@ class SoundOutput(Protocol):
 
     def drop(self) -> None:
         """Take back what has not been heard, where that can be."""
+
+    @property
+    def trouble(self) -> str:
+        """Return why the latest sound was not heard; empty if it was, as far as is known."""
 
 
 class SharedSound:
@@ -140,6 +145,9 @@ class Playback:
 
     def __init__(self, output: SoundOutput, ahead_seconds: Callable[[], float]) -> None:
         """Hand `output` sound no more than `ahead_seconds()` before it is heard: a reload may change it at any time."""
+        self.gain = Gain()
+        """Scales all sound, which has 16 bits."""
+
         self._output = output
         self._ahead_seconds = ahead_seconds if output.paced else lambda: math.inf
         self._began_at = 0.0
@@ -158,7 +166,7 @@ class Playback:
         if self._source is None:
             await self._start(source)
         assert self._converter is not None
-        await self._pace(self._converter.convert(pcm))
+        await self._pace(self._converter.convert(self.gain.apply(pcm, source)))
 
     async def cue(self, source: AudioFormat, pcm: bytes) -> None:
         """Send a short sound of its own, and do not wait until it is heard; not in the middle of another."""

@@ -59,11 +59,21 @@ class Ringing:
             if (ring := self._stop()) is not None:
                 await ring.stop()
 
-    def silence(self) -> None:
-        """Be silent, since somebody speaks with the room: they have heard what rings, and what was missed."""
+    @property
+    def active(self) -> bool:
+        """Whether it rings, also between one ring and the next."""
+        return self._ring is not None and not self._ring.task.done()
+
+    def silence(self) -> bool:
+        """Be silent, since somebody speaks with the room: they have heard what rings, and what was missed.
+
+        Returns whether it rang.
+        """
+        active = self.active
         self._scheduler.timers.heard(self._scheduler.timers.missed(self._room.name))
         self._scheduler.timers.silence(self._room.name)
         self._stop()
+        return active
 
     async def _follow(self) -> None:
         """Hand on events; ends when there were too many at once, so that `run` begins again with the present state."""

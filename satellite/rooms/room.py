@@ -2,13 +2,17 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from satellite.config.rooms import RoomSettings
-from satellite.rooms.device import Capabilities
+from satellite.errors import DaemonUnreachable
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.device import Capabilities, RoomModes
 from satellite.rooms.playback import SharedSound
+from satellite.rooms.room_sound import Sounding
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,6 +49,12 @@ class RoomStatus:
 
     reconnections: int
     capabilities: Capabilities
+    muted: bool = False
+    volume: float | None = None
+    """From 0 to 1; None where nobody has set it."""
+
+    listen_only: bool = False
+    sounding: Sounding | None = None
 
 
 class Room(Protocol):
@@ -64,12 +74,27 @@ class Room(Protocol):
     async def announce(self, sound: SharedSound) -> None:
         """Play a sound; returns when it has been heard. Raises `SatelliteError` or `ConnectionError` if it was not."""
 
+    async def stop(self) -> bool:
+        """Silence all that sounds, and end a command or an answer; return whether there was anything."""
+
+    async def set_muted(self, muted: bool) -> None:
+        """Hear nothing any more, or again."""
+
+    async def set_volume(self, volume: float) -> None:
+        """Set how loud the room is, from 0 to 1."""
+
+    async def set_listen_only(self, listen_only: bool) -> None:
+        """Do commands without a sound from now on, or with them again."""
+
     def status(self) -> RoomStatus:
         """Return its present state."""
 
 
-class BaseRoom:
-    """What rooms of all transports have: their settings, and whether they can be reached."""
+class BaseRoom(ABC):
+    """What rooms of all transports have: their settings, whether they can be reached, and what can be done there.
+
+    All of that raises `DaemonUnreachable` while the room is not connected.
+    """
 
     capabilities = Capabilities()
 
@@ -82,7 +107,15 @@ class BaseRoom:
         self.reconnections = 0
         """How often the room was reached again after it had gone."""
 
+        self.modes = RoomModes()
+        """What was set for the room, for each of its conversations."""
+
         self._uri = uri
+
+    @property
+    @abstractmethod
+    def current(self) -> Conversation | None:
+        """Return the conversation that is held there; None while the room is not connected."""
 
     def become(self, state: LinkState, summary: str, *, log: bool = True) -> None:
         """Change to a state, described by `summary`; a change of the state is logged, a new summary is not."""
@@ -93,6 +126,32 @@ class BaseRoom:
         if changed and log:  # once for each change: a satellite that is switched off is dialled for days
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
             _LOGGER.log(level, "room %s", summary, extra={"room": self.settings.name})
+
+    async def announce(self, sound: SharedSound) -> None:
+        """See `Conversation.announce`."""
+        await self._conversation.announce(sound)
+
+    async def stop(self) -> bool:
+        """See `Conversation.stop`."""
+        return await self._conversation.stop()
+
+    async def set_muted(self, muted: bool) -> None:
+        """See `Conversation.set_muted`."""
+        await self._conversation.set_muted(muted)
+
+    async def set_volume(self, volume: float) -> None:
+        """See `Conversation.set_volume`."""
+        await self._conversation.set_volume(volume)
+
+    async def set_listen_only(self, listen_only: bool) -> None:
+        """See `Conversation.set_listen_only`."""
+        await self._conversation.set_listen_only(listen_only)
+
+    @property
+    def _conversation(self) -> Conversation:
+        if self.current is None:
+            raise DaemonUnreachable(self.summary, code="room-unreachable")
+        return self.current
 
     def status(self) -> RoomStatus:
         """Return its present state."""
@@ -106,6 +165,10 @@ class BaseRoom:
             since_seconds=round(time.monotonic() - self.since, 1),
             reconnections=self.reconnections,
             capabilities=self.capabilities,
+            muted=self.modes.muted,
+            volume=self.modes.volume,
+            listen_only=self.modes.listen_only,
+            sounding=None if self.current is None else self.current.sounding,
         )
 
     def _details(self) -> str:

@@ -14,8 +14,8 @@ from wyoming.satellite import PauseSatellite, RunSatellite
 from satellite.backoff import Backoff
 from satellite.config.rooms import WyomingRoomSettings
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError
+from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
-from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import BaseRoom, LinkState
 from satellite.rooms.wyoming_device import WyomingDevice
 from satellite.tasks import Supervised, end_tasks
@@ -58,11 +58,10 @@ class WyomingRoom(BaseRoom):
             await self._connected_once()
             await asyncio.sleep(self._backoff.next())
 
-    async def announce(self, sound: SharedSound) -> None:
-        """Play a sound in the room. Raises `DaemonUnreachable` when it is not connected."""
-        if self._device is None:
-            raise DaemonUnreachable(self.summary, code="room-unreachable")
-        await self._device.conversation.announce(sound)
+    @property
+    def current(self) -> Conversation | None:
+        """Return the conversation with the satellite while it is connected."""
+        return None if self._device is None else self._device.conversation
 
     def _doing(self) -> str:
         return self._device.conversation.activity if self._device else ""
@@ -76,7 +75,7 @@ class WyomingRoom(BaseRoom):
             hint = "the machine is on, its satellite is not running" if there else "is it switched on?"
             self.become(LinkState.OFF, f"{self.settings.name}: {error}; {hint}")
             return
-        device = WyomingDevice(connection, self.settings, self._context)
+        device = WyomingDevice(connection, self.settings, self._context, self.modes)
         pings = self._context.stages.background.run(f"ping {self.settings.name}", lambda: self._ping(connection))
         try:
             await self._serve(connection, device)
@@ -125,7 +124,7 @@ class WyomingRoom(BaseRoom):
                     # Only now it is ours: one that another server has describes itself, and then hangs up or is silent.
                     if not claimed:
                         claimed = True
-                        self._welcome(device)
+                        await self._welcome(device)
                     await self._take(device, event)
         except ProtocolError as error:
             # Silence after `info` is how a satellite on Python before 3.13 turns a second server away.
@@ -149,12 +148,13 @@ class WyomingRoom(BaseRoom):
                 if self.state is LinkState.CONNECTED:
                     await connection.send(self._heartbeat)
 
-    def _welcome(self, device: WyomingDevice) -> None:
+    async def _welcome(self, device: WyomingDevice) -> None:
         self._device = device
         self.reconnections += self._ours_until > float("-inf")
         if (ringing := device.conversation.ringing) is not None:
             self._timers = self._context.stages.background.run(f"timers {self.settings.name}", ringing.run)
         self._backoff.reset()
+        await device.conversation.restore()
         self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
 
     def _note_end(self, *, described: bool, claimed: bool) -> None:

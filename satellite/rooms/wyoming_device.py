@@ -15,10 +15,10 @@ from wyoming.wake import Detection
 
 from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
 from satellite.config.rooms import RoomSettings
-from satellite.errors import ProtocolError, Stage
+from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.device import Activity, Capabilities, RoomContext, room_request
+from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
 from satellite.rooms.lead_in import LeadIn
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
 from satellite.wire.connection import Connection
@@ -46,9 +46,11 @@ class WyomingDevice:
 
     capabilities = Capabilities(timers=True)
 
-    def __init__(self, connection: Connection, room: RoomSettings, context: RoomContext) -> None:
+    def __init__(
+        self, connection: Connection, room: RoomSettings, context: RoomContext, modes: RoomModes | None = None
+    ) -> None:
         self.output = WyomingOutput(connection, LeadIn(room.lead_in_seconds))
-        self.conversation = Conversation(self, room, context)
+        self.conversation = Conversation(self, room, context, modes)
         self._connection = connection
         self._room = room
         self._converter: Converter | None = None
@@ -108,6 +110,18 @@ class WyomingDevice:
         if not self._end_sent:
             await self._connection.send(Transcript(text=""))
         self._end_sent = False
+
+    async def open_microphone(self) -> None:
+        """Do nothing where the satellite streams all the time, or when somebody speaks; the protocol opens no other."""
+        if not self._streams_for_wake:
+            raise SatelliteError(f"{self._room.name} listens only after its own wake word", code="room-cannot-start")
+
+    async def set_muted(self, muted: bool) -> None:
+        """Do nothing: the protocol has no way to say so."""
+
+    async def set_volume(self, volume: float) -> bool:
+        """Return False: the protocol knows no volume."""
+        return False
 
     def fail(self) -> None:
         """Cut the connection."""
@@ -195,6 +209,7 @@ class WyomingOutput:
     """The loudspeaker of a satellite, which says `played` when it has played a sound."""
 
     paced = True
+    trouble = ""
 
     def __init__(self, connection: Connection, lead_in: LeadIn) -> None:
         self.format: AudioFormat | None = None

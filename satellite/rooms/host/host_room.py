@@ -18,7 +18,6 @@ from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, room_request
 from satellite.rooms.host.capture import capture, silence
 from satellite.rooms.host.speaker import HostSpeaker, SpeakerOutput
-from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import BaseRoom, LinkState
 from satellite.skills.timers.timers import TimerEvent
 from satellite.tasks import Supervised, end_tasks, first_of
@@ -62,15 +61,11 @@ class HostRoom(BaseRoom):
         self.speaker = HostSpeaker(speaker, settings.lead_in_seconds)
         self.capabilities = Capabilities(speaker=speaker.given)
         self._device = HostDevice(self.speaker, self.capabilities)
-        # By the room, which knows that nothing was heard where the speaker has failed: then it is to ring again.
-        self.conversation = Conversation(self._device, settings, context, ring=self.announce)
+        self.conversation = Conversation(self._device, settings, context, self.modes)
         self.controller: Controller | None = None
         """The program that controls the room in place of the conversation."""
 
         self._controller_changed = asyncio.Event()
-        self._silenced = asyncio.Event()
-        """Set at the next `silence`, and replaced."""
-
         self._background = context.stages.background
         self._microphone = microphone
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
@@ -91,12 +86,10 @@ class HostRoom(BaseRoom):
         finally:
             await end_tasks(*(part.task for part in self._parts))
 
-    async def announce(self, sound: SharedSound) -> None:
-        """Play a sound; returns when it was heard, or silenced. Raises `SatelliteError` where it cannot be played."""
-        name = f"announcement in {self.settings.name}"
-        await first_of(name, self.conversation.announce(sound), self._silenced.wait())
-        if self.speaker.trouble:
-            raise SatelliteError(self.speaker.trouble, code="room-unreachable")
+    @property
+    def current(self) -> Conversation:
+        """Return the room's conversation, by which it is announced also while another program controls it."""
+        return self.conversation
 
     def give_control(self, controller: Controller) -> None:
         """Let `controller` have the room from now on."""
@@ -112,12 +105,6 @@ class HostRoom(BaseRoom):
             self._controller_changed.set()
             name = self.settings.name
             _LOGGER.info("room %s: remote control ended, its own conversation goes on", name, extra={"room": name})
-
-    def silence(self) -> None:
-        """Silence, now, all that is played or waits to be, announcements too."""
-        self.speaker.drop()
-        silenced, self._silenced = self._silenced, asyncio.Event()
-        silenced.set()
 
     def _details(self) -> str:
         details = self.summary
@@ -185,7 +172,7 @@ class HostRoom(BaseRoom):
             await self.conversation.begin(room_request(self.settings, Stage.WAKE, end), restart=True)
             await first_of(f"control of {self.settings.name}", self._controller_changed.wait(), failed.wait())
         finally:
-            await self.conversation.stop()
+            await self.conversation.end()
         if failed.is_set():  # one that fails at once must not begin again without a pause
             await asyncio.sleep(_LONGEST_BACKOFF_SECONDS)
 
@@ -210,6 +197,16 @@ class HostDevice:
 
     async def stop_listening(self) -> None:
         """Do nothing: the microphone is heard all the time."""
+
+    async def open_microphone(self) -> None:
+        """Do nothing: the microphone is heard all the time."""
+
+    async def set_muted(self, muted: bool) -> None:
+        """Do nothing: the host has no light."""
+
+    async def set_volume(self, volume: float) -> bool:
+        """Return False: the host's own volume is for all that it plays."""
+        return False
 
     def fail(self) -> None:
         """Let another conversation begin."""

@@ -137,10 +137,10 @@ class HomeAssistantController:
     async def _called(self, wake_word: str) -> None:
         self._close_stream()
         self._streaming_since = time.monotonic()
-        self._room.conversation.silence_ringing()
         self._timers.silence()
         interrupted = self._room.speaker.drop(self)
-        self._room.silence()
+        self._room.speaker.drop()
+        await self._room.conversation.stop()
         if interrupted:
             await self._connection.send(Played())
         end = PipelineStage.TTS if self._room.capabilities.speaker else PipelineStage.HANDLE

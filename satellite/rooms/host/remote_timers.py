@@ -1,12 +1,14 @@
 """The timers of a server that controls the room: the server keeps them, and they ring here as the room's own do."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
 
+from satellite.errors import SatelliteError
 from satellite.pipeline.stages import Stages
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.playback import SharedSound
@@ -14,6 +16,8 @@ from satellite.rooms.ringing import PAUSE_SECONDS, ring
 from satellite.skills.timers.timers import MOST, RING_SECONDS, Duration, Timer
 from satellite.skills.timers.wording import ended
 from satellite.tasks import begin_task, end_tasks
+
+_LOGGER = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
 _LISTENING_SECONDS = 0.25
@@ -85,5 +89,8 @@ class RemoteTimers:
     async def _ring_once(self, sound: SharedSound) -> float:
         if self._listening():  # the ring would be heard as a part of the command
             return _LISTENING_SECONDS
-        await self._room.conversation.announce(sound)
+        try:
+            await self._room.conversation.ring(sound)
+        except SatelliteError as error:
+            _LOGGER.debug("room %s: a timer could not ring: %s", self._room.settings.name, error)
         return PAUSE_SECONDS

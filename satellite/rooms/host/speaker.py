@@ -224,6 +224,11 @@ class SpeakerOutput:
         if self._utterance is not None:
             await self._utterance.over.wait()
 
+    @property
+    def trouble(self) -> str:
+        """Return why nothing is heard."""
+        return self._speaker.trouble
+
     def drop(self) -> None:
         """Silence it at once."""
         self._speaker.drop(self)

@@ -1,0 +1,373 @@
+"""The runs of one room, one after the other: their audio, their sound, and what interrupts them.
+
+The wake word, or the device's own detection, begins a chain of runs; an answer that asks something goes on with it; and
+the wake word during an answer silences that and begins the next command. However a run ends, the device is told to stop
+listening.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from dataclasses import replace
+
+from satellite.backoff import Backoff
+from satellite.config.rooms import RoomSettings
+from satellite.errors import Stage
+from satellite.events import (
+    RunEvent,
+    RunFailed,
+    SttEnd,
+    SttResumed,
+    SttStart,
+    TtsEnd,
+    WakeWordEnd,
+    WakeWordStart,
+    new_run_id,
+)
+from satellite.pipeline.audio_queue import AudioInbox
+from satellite.pipeline.request import RunRequest, Speech
+from satellite.pipeline.run import Run
+from satellite.rooms.arbitration import Loudness
+from satellite.rooms.barge_in import Interruption, WakeWordInterrupter, interrupted_by_speech
+from satellite.rooms.chimes import Cue
+from satellite.rooms.device import Activity, Device, RoomContext, RoomModes
+from satellite.rooms.ringing import Ringing
+from satellite.rooms.room_sound import RoomSound
+from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
+from satellite.tasks import begin_task, end_tasks, failure_of
+
+_LOGGER = logging.getLogger(__name__)
+
+_INBOX_SECONDS = 20.0
+"""More than the longest command, so that the connection's reader never waits for a run."""
+
+_FIRST_REST_SECONDS = 1.0
+_LONGEST_REST_SECONDS = 30.0
+"""Between runs that fail one after the other: a broken stage must not spin."""
+
+_ECHO_SECONDS = 1.0
+_ECHO_SHARE = 0.2
+"""So much speech is heard in the time of an answer of at least such a length by a microphone that hears its sound."""
+
+
+class RunChain:
+    """The runs of one room while its device is connected."""
+
+    def __init__(
+        self,
+        device: Device,
+        room: RoomSettings,
+        context: RoomContext,
+        modes: RoomModes | None = None,
+    ) -> None:
+        """Hold conversations with `device`, in the `modes` that were set for the room."""
+        self.room = room
+        self.modes = modes or RoomModes()
+        """What is set for the room; what is set at the device itself is to be noted here."""
+
+        self.activity = Activity.IDLE
+        self.ended_at = math.inf
+        """When the latest chain of runs has ended, by `time.monotonic`; infinite before the first."""
+
+        self._device = device
+        self._context = context
+        self._sound = RoomSound(device.output, self.modes, lambda: context.stages.config.hub.send_ahead_seconds)
+        self.ringing: Ringing | None = None
+        """The timers, to be run while the device is connected; None where none can ring."""
+
+        if context.scheduler is not None and device.capabilities.speaker:
+            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, self._sound.ring)
+        self._loudness = Loudness()
+        self._inbox = AudioInbox(_INBOX_SECONDS)
+        self._task: asyncio.Task[None] | None = None
+        self._run: asyncio.Task[bool] | None = None
+        self._follows = False
+        """Whether the present run listens without the wake word, since the last answer asked something."""
+
+        self._after_wake_word = False
+        """Whether the audio of the next run begins with the end of a wake word."""
+
+        self._streams = False
+        """Whether the microphone is heard after a command."""
+
+        self._hears_itself: bool | None = not device.capabilities.speech_interrupts
+        """Whether the microphone hears the room's own sound; None once an answer has shown that it does not."""
+
+        self._sounded = False
+        """Whether the present run was heard."""
+
+        self._interruption: Interruption | None = None
+        self._failed_with = ""
+        self._last_heard = b""
+        self._listens_until = float("-inf")
+        """Until when a run that the device begins itself is the answer to what was asked."""
+
+        self._answering = asyncio.Event()
+        self.engaged = False
+        """Whether somebody speaks with the room, or hears an answer."""
+
+    @property
+    def active(self) -> bool:
+        """Whether a chain of runs is under way."""
+        return self._task is not None
+
+    @property
+    def audio_ended(self) -> bool:
+        """Whether the audio of the present, or latest, chain of runs is over."""
+        return self._inbox.ended
+
+    async def hear(self, pcm: bytes) -> None:
+        """Take canonical audio of the microphone; without a run under way it only counts for the room's loudness."""
+        if self.modes.muted:
+            return
+        self._loudness.feed(pcm)
+        if self._task is not None:
+            await self._inbox.put(pcm)
+
+    def end_audio(self) -> None:
+        """The device's audio is over."""
+        if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
+            self._inbox.end()
+
+    async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
+        """Begin a chain of runs, in place of one that is under way; `request` is the first.
+
+        With `restart` a run follows each, until the audio ends. `wake_word` is one that the device itself has heard:
+        then the room only answers if none hears it better.
+        """
+        start = request.start
+        if start is not Stage.WAKE:
+            self._sound.hold()  # before anything is awaited: an announcement would sound into the command
+        if start is Stage.STT and not self.engaged:
+            self.silence_ringing()
+        await self._end_chain()
+        if start in (Stage.WAKE, Stage.STT) and wake_word is None and time.monotonic() < self._listens_until:
+            # A satellite that streams when it hears speech, or listens again, does so for what was asked.
+            start = Stage.STT
+            self._follows = True
+        self._streams = request.start is Stage.WAKE or self._device.capabilities.speech_interrupts
+        self._inbox = AudioInbox(_INBOX_SECONDS)
+        self._listens_until = float("-inf")
+        if start is Stage.STT and (self.modes.muted or (wake_word is not None and not self._claim(wake_word))):
+            self._rest()
+            await self._device.stop_listening()
+            return
+        if start is Stage.STT:
+            self._engage()
+        self._task = begin_task(
+            self._converse(replace(request, start=start), restart=restart), f"room {self.room.name}"
+        )
+        self._task.add_done_callback(self._ended_unexpectedly)
+
+    async def close(self) -> None:
+        """End the runs that are under way; may be called twice."""
+        await self._end_chain()
+        self._rest()
+
+    async def end(self) -> None:
+        """End the runs that are under way, and silence their answer."""
+        await self.close()
+        await self._sound.silence_answer()
+
+    def silence_ringing(self) -> bool:
+        """Silence the timers that ring, since somebody speaks with the room; return whether there were any."""
+        return self.ringing is not None and self.ringing.silence()
+
+    async def _end_chain(self) -> None:
+        task, self._task = self._task, None
+        try:
+            if task is not None:
+                await end_tasks(task)
+        finally:
+            # `hear` may be waiting there for room, which no run will make any more. Only after the run has ended, which
+            # would take the end for that of a command, and answer it.
+            self._inbox.end()
+
+    def _engage(self) -> None:
+        """Somebody speaks with the room: end an announcement."""
+        self.engaged = True
+        self._sound.hold()
+        self._sound.end_announcement()
+
+    def _rest(self) -> None:
+        """Nobody speaks with the room; announcements wait for somebody who may answer what was asked."""
+        self.engaged = False
+        self._sound.release(max(0.0, self._listens_until - time.monotonic()))
+
+    def _claim(self, wake_word: str) -> bool:
+        """Return whether this room is the one that answers."""
+        quality_db = self._loudness.speech_to_noise_db
+        return self._context.arbiter.claim(self.room.name, wake_word, quality_db, self._lose)
+
+    def _lose(self) -> None:
+        """Another room hears the same wake word better."""
+        _LOGGER.info("room %s: another room hears better", self.room.name, extra={"room": self.room.name})
+        if self._run is not None:
+            self._run.cancel()
+
+    def _ended_unexpectedly(self, task: asyncio.Task[None]) -> None:
+        if (error := failure_of(task)) is not None:
+            if not isinstance(error, ConnectionError):
+                _LOGGER.error(
+                    "room %s: the conversation failed", self.room.name, exc_info=error, extra={"room": self.room.name}
+                )
+            self._device.fail()
+
+    # The chain of runs.
+
+    async def _converse(self, request: RunRequest, *, restart: bool) -> None:
+        start = request.start
+        backoff = Backoff(_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS)
+        try:
+            while True:
+                outcome, run = await self._run_once(request)
+                request = replace(request, run_id=new_run_id(), text="")
+                self._follows = outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up)
+                if outcome is RunOutcome.INTERRUPTED:
+                    request = replace(request, start=Stage.STT)
+                    continue
+                await self._device.stop_listening()
+                if not restart or self._inbox.ended:
+                    break
+                failed = outcome is RunOutcome.FAILED and self._failed_with not in NOBODY_SPOKE
+                if not failed:
+                    backoff.reset()
+                request = replace(request, start=Stage.STT if self._follows else start)
+                if request.start is Stage.WAKE and outcome is not RunOutcome.STOPPED:
+                    # A wake word that was being said when the answer ended is in what the interrupter has taken.
+                    self._inbox.unread(self._last_heard)
+                await asyncio.sleep(backoff.next() if failed else 0)
+            if self._follows and (start is Stage.WAKE or self._device.capabilities.listens_again):
+                self._listens_until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
+        finally:
+            self._follows = False
+            self.ended_at = time.monotonic()
+            self.activity = Activity.IDLE
+            if self._task is asyncio.current_task():  # else another chain of runs has taken its place
+                self._rest()
+                self._task = None
+                self._inbox.lossy = True  # `hear` may be waiting there for room, and with it the whole connection
+
+    async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
+        request = replace(
+            request,
+            end=Stage.CHAT if self.modes.listen_only and request.end is Stage.TTS != request.start else request.end,
+            no_speech_seconds=self._context.stages.config.hub.follow_up_seconds if self._follows else None,
+            after_wake_word=self._after_wake_word,
+            listens_on=self._streams,
+            hears_itself=self._hears_itself,
+        )
+        stages = self._context.stages
+        run = Run(stages, self._context.bus, request, self._emit, heard_seconds=self._sound.heard_seconds)
+        self._interruption = None
+        self._after_wake_word = False
+        self._failed_with = ""
+        self._answering.clear()
+        self._sounded = False
+        if request.start not in (Stage.WAKE, Stage.STT):
+            self._answering.set()  # a run that begins with text listens to no command
+        self._last_heard = b""
+        self._run = task = begin_task(self._perform(run), f"run {self.room.name}")
+        watch = stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task, run))
+        try:
+            await asyncio.wait([task])
+        finally:
+            await end_tasks(task, watch.task)
+        if task.cancelled():
+            await self._sound.silence_answer()
+            if self._interruption is None:
+                return RunOutcome.LOST, run
+            return RunOutcome.INTERRUPTED if self._interruption.command_follows else RunOutcome.STOPPED, run
+        return RunOutcome.DONE if task.result() else RunOutcome.FAILED, run
+
+    async def _interrupt(self, run: asyncio.Task[bool], interruption: Interruption) -> bool:
+        """End a run and its sound, as somebody in the room does who interrupts it; return whether it was under way."""
+        if run.done():
+            return False
+        self._interruption = interruption
+        run.cancel()
+        await asyncio.wait([run])
+        await self._sound.silence_answer()
+        return True
+
+    async def _perform(self, run: Run) -> bool:
+        """Return whether the run succeeded, once its sound was heard: until then it can be interrupted."""
+        succeeded = await run.execute(self._inbox)
+        await self._sound.drained()
+        return succeeded
+
+    async def _watch(self, task: asyncio.Task[bool], run: Run) -> None:
+        """End the run when somebody interrupts while the answer is made and heard."""
+        await run.command_over.wait()  # until then the audio is the command's
+        # Set before the run is cancelled: it says what the cancellation means.
+        self._interruption = interruption = await self._next_interruption()
+        task.cancel()
+        await self._sound.silence_answer()
+        if interruption.wake_word:
+            self._after_wake_word = True
+            # The room that is interrupted is the one that is meant, however badly it hears over its own sound.
+            self._context.arbiter.claim(self.room.name, interruption.wake_word, math.inf, self._lose)
+        if interruption.command_follows:
+            await self._device.interrupted(interruption.wake_word)
+
+    async def _next_interruption(self) -> Interruption:
+        stages = self._context.stages
+        if self._device.capabilities.speech_interrupts:
+            if self._inbox.ended:  # the run has all of its audio: what comes now is not part of it
+                self._inbox = AudioInbox(_INBOX_SECONDS)
+            return await interrupted_by_speech(stages, self._inbox)
+        interrupter = WakeWordInterrupter(stages, self.room, self._inbox)
+        try:
+            return await interrupter.wait()
+        finally:
+            self._last_heard = interrupter.last_heard
+            sounded_seconds = self._sound.heard_seconds() if self._sounded else 0.0
+            if sounded_seconds >= _ECHO_SECONDS:
+                self._hears_itself = True if interrupter.speech_seconds >= _ECHO_SHARE * sounded_seconds else None
+
+    async def _emit(self, step: RunEvent | Speech) -> None:
+        """Do in the room what a step of a run means there."""
+        if isinstance(step, Speech):
+            self._sounded = True
+            await self._sound.say(step.format, step.pcm)
+            return
+        self.activity = ACTIVITIES.get(type(step), self.activity)
+        match step:
+            case WakeWordStart():
+                self._rest()
+            case WakeWordEnd():
+                await self._heard_wake_word(step.name)
+            case SttStart():
+                self._engage()
+            case SttEnd():
+                self._answering.set()
+            case SttResumed():
+                self._answering.clear()
+                if self._sounded and not self._device.capabilities.speech_interrupts:
+                    self._hears_itself = True  # it may have been the answer: the next one shows
+                await self._sound.silence_answer()
+            case TtsEnd():
+                await self._sound.finish_answer()
+            case RunFailed():
+                self._failed_with = step.code
+                await self._sound.silence_answer()
+                if step.code not in NOBODY_SPOKE:
+                    self.activity = Activity.ERROR
+                elif self._follows:
+                    return  # the question was not answered: that is no error in the room
+        await self._device.show(step, self.activity)
+        # A run that has failed while it waited for the wake word is no concern of anybody in the room.
+        if type(step) in CUES and self.engaged:
+            await self._cue(CUES[type(step)])
+
+    async def _cue(self, cue: Cue) -> None:
+        if self.room.sounds and self._device.capabilities.speaker:
+            await self._sound.cue(cue)
+
+    async def _heard_wake_word(self, name: str) -> None:
+        self._engage()
+        self.silence_ringing()
+        if not self._claim(name):
+            self._lose()
+            await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
