@@ -1,15 +1,20 @@
-// The browser's microphone, and plain explanations of why it cannot be used.
+// The browser's microphone, and why it cannot be used.
 
-const PORT = () => location.port || (location.protocol === "https:" ? "443" : "80");
-
-/** Return why the microphone cannot be used and what to do, before it is requested; null if it can be. */
+/**
+ * Return why the microphone cannot be used, before it is requested: `insecure`, `unsupported` or `denied`; "" if it can
+ * be, as far as is known. `microphone_advice.js` says what to do.
+ */
 export async function obstacle() {
-  if (!isSecureContext) return insecure();
-  if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) {
-    return { title: "This browser cannot record sound.", steps: ["Use a current Firefox, Chrome, Edge or Safari."] };
-  }
+  if (!isSecureContext) return "insecure";
+  if (!navigator.mediaDevices?.getUserMedia || !globalThis.AudioWorkletNode) return "unsupported";
   const permission = await navigator.permissions?.query({ name: "microphone" }).catch(() => null); // not known to all browsers
-  return permission?.state === "denied" ? denied() : null;
+  return permission?.state === "denied" ? "denied" : "";
+}
+
+/** Return whether the microphone can be opened without a question to the user. */
+export async function isAllowed() {
+  const permission = await navigator.permissions?.query({ name: "microphone" }).catch(() => null);
+  return permission?.state === "granted";
 }
 
 /** Call `changed` when the browser's permission for the microphone changes. */
@@ -18,36 +23,29 @@ export async function onPermission(changed) {
   permission?.addEventListener("change", changed);
 }
 
-/** Return what an error of `getUserMedia` means and what to do. */
-export function explained(error) {
-  switch (error.name) {
-    case "NotAllowedError":
-    case "SecurityError":
-      return denied();
-    case "NotFoundError":
-    case "OverconstrainedError":
-      return {
-        title: "No microphone was found.",
-        steps: ["Connect one, or enable it in the system's sound settings, and press Talk again."],
-      };
-    case "NotReadableError":
-    case "AbortError":
-      return {
-        title: "The microphone cannot be opened.",
-        steps: ["Another program may be using it: close that program and press Talk again."],
-      };
-    default:
-      return { title: `The microphone failed: ${error.message}`, steps: ["Reload the page and press Talk again."] };
-  }
+/** Return what an error of `Microphone.open` means, as `obstacle` does: also `missing`, `busy` or `failed`. */
+export function meaningOf(error) {
+  const kinds = {
+    NotAllowedError: "denied",
+    SecurityError: "denied",
+    NotFoundError: "missing",
+    OverconstrainedError: "missing",
+    NotReadableError: "busy",
+    AbortError: "busy",
+  };
+  return kinds[error.name] ?? "failed";
 }
 
 /** An open microphone. */
 export class Microphone {
-  /** Open it; `heard(pcm, level)` gets blocks of 16 kHz 16-bit mono. Throws errors that `explained` explains. */
-  static async open(heard) {
-    const stream = await navigator.mediaDevices.getUserMedia({
-      audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true },
-    });
+  /**
+   * Open it, or the one called `deviceId`; `heard(pcm, level)` gets blocks of 16 kHz 16-bit mono. Throws errors that
+   * `meaningOf` knows.
+   */
+  static async open(heard, deviceId = "") {
+    const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+    if (deviceId) audio.deviceId = { ideal: deviceId };
+    const stream = await navigator.mediaDevices.getUserMedia({ audio });
     const context = new AudioContext();
     try {
       await context.audioWorklet.addModule(new URL("microphone_worklet.js", import.meta.url));
@@ -73,27 +71,6 @@ export class Microphone {
     this.stream.getTracks().forEach((track) => track.stop());
     this.context.close();
   }
-}
-
-function insecure() {
-  return {
-    title: "The browser does not allow the microphone on pages without HTTPS.",
-    steps: [
-      `On the machine that runs the daemon, open http://localhost:${PORT()} instead.`,
-      `From another machine: ssh -L ${PORT()}:localhost:${PORT()} ${location.hostname}, then open http://localhost:${PORT()}.`,
-      "For the whole house, set up HTTPS with a reverse proxy (docs/https.md).",
-    ],
-    after: "You can type instead.",
-  };
-}
-
-function denied() {
-  return {
-    title: "The microphone is blocked for this page.",
-    steps: ["Click the icon to the left of the address, allow the microphone, and press Talk again.",
-      "If it is allowed there, check the system's privacy settings."],
-    after: "You can type meanwhile.",
-  };
 }
 
 function levelOf(samples) {

@@ -1,8 +1,10 @@
-// Plays an answer's sound as it arrives, without gaps.
+// Plays sound as it arrives, without gaps.
 
 export class Player {
-  #node = null;
   #context = null;
+  #node = null;
+  #gain = null;
+  #volume = 1;
   #queue = Promise.resolve();
   #generation = 0;
 
@@ -12,9 +14,17 @@ export class Player {
     this.failed = failed;
   }
 
+  /** Whether the browser plays sound; it does not before somebody has touched the page. */
+  get running() {
+    return this.#context?.state === "running";
+  }
+
   /** Get ready for sound of `rate` hertz; call it on a click too, because browsers play nothing without a user's action. */
   prepare(rate) {
-    this.#queue = this.#queue.then(() => this.#open(rate)).catch(this.failed);
+    const generation = this.#generation;
+    this.#queue = this.#queue.then(() => this.#open()).catch(this.failed);
+    this.#queue = this.#queue.then(() => generation === this.#generation && this.#node?.port.postMessage({ rate }));
+    return this.#queue;
   }
 
   /** Play `pcm`, 16-bit mono, after what is playing. */
@@ -33,6 +43,12 @@ export class Player {
     this.#node?.port.postMessage("clear");
   }
 
+  /** Play at `volume`, from 0 to 1, from now on. */
+  set volume(volume) {
+    this.#volume = volume;
+    this.#gain?.gain.setTargetAtTime(volume, this.#context.currentTime, 0.02); // a step would click
+  }
+
   #post(message, transfer = []) {
     const generation = this.#generation;
     this.#queue = this.#queue.then(() => {
@@ -40,14 +56,15 @@ export class Player {
     });
   }
 
-  async #open(rate) {
-    if (this.#context?.sampleRate !== rate) {
-      await this.#context?.close();
-      this.#context = new AudioContext({ sampleRate: rate });
-      await this.#context.audioWorklet.addModule(new URL("player_worklet.js", import.meta.url));
-      this.#node = new AudioWorkletNode(this.#context, "player", { numberOfInputs: 0, outputChannelCount: [1] });
+  async #open() {
+    if (!this.#context) {
+      const context = new AudioContext();
+      this.#context = context;
+      await context.audioWorklet.addModule(new URL("player_worklet.js", import.meta.url));
+      this.#node = new AudioWorkletNode(context, "player", { numberOfInputs: 0, outputChannelCount: [1] });
       this.#node.port.onmessage = () => this.played();
-      this.#node.connect(this.#context.destination);
+      this.#gain = new GainNode(context, { gain: this.#volume });
+      this.#node.connect(this.#gain).connect(context.destination);
     }
     if (this.#context.state === "suspended") await this.#context.resume();
   }

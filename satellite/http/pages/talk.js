@@ -3,7 +3,8 @@
 import { address } from "./api.js";
 import { announce, byId, element, say, show } from "./dom.js";
 import { addEntry, complete, fail, fillEntry, textOf } from "./log.js";
-import { explained, Microphone, obstacle, onPermission } from "./microphone.js";
+import { Microphone, meaningOf, obstacle, onPermission } from "./microphone.js";
+import { advice } from "./microphone_advice.js";
 import { Player } from "./player.js";
 import { capital } from "./format.js";
 
@@ -78,7 +79,7 @@ export class Talk {
       if (forbidden) return this.#refuse(forbidden);
       const [socket, microphone] = await Promise.allSettled([this.#connected(), this.#opened(attempt)]);
       if (attempt !== this.#attempt) return;
-      if (microphone.reason) return this.#refuse(explained(microphone.reason));
+      if (microphone.reason) return this.#refuse(meaningOf(microphone.reason), microphone.reason);
       if (socket.reason) throw socket.reason;
       show(byId("mic-notice"), false);
       this.#listen();
@@ -253,21 +254,24 @@ export class Talk {
     if (state !== "speaking") announce(STATES[state].status);
   }
 
-  #refuse(why) {
+  #refuse(kind, error) {
     this.reset();
-    this.#explain(why);
-    announce(`${why.title} ${why.steps[0]}`);
+    const { title, steps } = this.#explain(kind, error);
+    announce(`${title} ${steps[0]}`);
   }
 
   async #showObstacle() {
-    const why = await obstacle();
-    if (why) this.#explain(why);
+    const kind = await obstacle();
+    if (kind) this.#explain(kind);
     else show(byId("mic-notice"), false);
   }
 
-  #explain({ title, steps, after }) {
-    const list = element("ul", {}, ...steps.map((step) => element("li", {}, step)));
-    byId("mic-notice").replaceChildren(element("p", {}, element("strong", {}, title)), list, ...(after ? [element("p", {}, after)] : []));
+  #explain(kind, error) {
+    const why = advice(kind, error);
+    const list = element("ul", {}, ...why.steps.map((step) => element("li", {}, step)));
+    const parts = [element("p", {}, element("strong", {}, why.title)), list, element("p", {}, "You can type instead.")];
+    byId("mic-notice").replaceChildren(...parts);
     show(byId("mic-notice"), true);
+    return why;
   }
 }
