@@ -21,6 +21,9 @@ from aioesphomeapi.model import (
     VoiceAssistantExternalWakeWord,
     VoiceAssistantTimerEventType,
 )
+from aioesphomeapi.outgoing_connection import OutgoingConnectionServer
+from aioesphomeapi.reconnect_logic import ReconnectLogic
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from satellite.audio.pcm import RATE
 from tests.doubles.esphome import EsphomeDevice
@@ -342,6 +345,45 @@ async def test_a_device_without_a_key_gets_one() -> None:
         await client_of(device, KEY).connect(login=True)
         with pytest.raises(APIConnectionError):
             await client_of(device, NO_KEY).connect(login=True)
+
+
+async def test_it_dials_a_server() -> None:
+    async with EsphomeDevice(key=KEY) as device:
+        await device.stop()
+        client, connected = client_of(device, KEY), asyncio.Event()
+
+        async def on_connect() -> None:
+            connected.set()
+
+        async def on_disconnect(_: bool) -> None:
+            pass
+
+        reconnecting = ReconnectLogic(client=client, on_connect=on_connect, on_disconnect=on_disconnect, name="kitchen")
+        await reconnecting.start()
+        server = OutgoingConnectionServer(0, "127.0.0.1")
+        forget = server.register(device.mac, reconnecting)
+        dialling = asyncio.create_task(device.dial(server.port))
+        await connected.wait()
+        Server(client)
+        await until(lambda: device.claimed)
+        forget()
+        await reconnecting.stop()
+        await client.disconnect()
+        await dialling
+
+
+async def test_it_is_found() -> None:
+    async with EsphomeDevice(key=NO_KEY) as device:
+        ours, theirs = AsyncZeroconf(interfaces=["127.0.0.1"]), AsyncZeroconf(interfaces=["127.0.0.1"])
+        try:
+            await (await ours.async_register_service(device.service()))
+            found = AsyncServiceInfo("_esphomelib._tcp.local.", device.service().name)
+            assert await found.async_request(theirs.zeroconf, 10_000)
+            assert (found.port, found.parsed_addresses()) == (device.port, ["127.0.0.1"])
+            assert found.decoded_properties["api_provisioning"] == "zero-psk"
+        finally:
+            await ours.async_close()
+            await theirs.async_close()
 
 
 async def test_it_misbehaves() -> None:

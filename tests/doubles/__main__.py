@@ -1,23 +1,30 @@
-"""`python -m tests.doubles`: a stand-in as a process of its own, until SIGTERM."""
+"""`python -m tests.doubles`: a stand-in as a process of its own, until SIGTERM.
+
+`esphome` is a device with options of its own; the others are chat servers.
+"""
 
 import argparse
 import asyncio
 import math
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from satellite.config.chat import ChatSettings, LocalSettings
+from tests.doubles import esphome_program
 from tests.doubles.http import HttpServer, Words, script, thought_by
 from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
-    asyncio.run(_serve(args))
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["esphome"]:
+        return esphome_program.main(words[1:])
+    asyncio.run(_serve(_parser().parse_args(words)))
     return 0
 
 
