@@ -88,6 +88,24 @@ async def test_where_nothing_is_repaired_the_first_half_is_answered_as_before(
     assert heard.remembered[-2:] == [FIRST, f"You said {FIRST}"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "more"),
+    [
+        (0.3, {}),
+        (0.3, {"hears_itself": None}),
+        (0.5, {"hears_itself": True}),
+        (0.5, {"listens_on": False}),
+        (0.5, {"end": Stage.STT}),
+        (0.5, {"endpoint": {"repair_seconds": 0}}),
+        (0.5, {"endpoint": {"repairable_silence_seconds": 0.7}}),
+        (0.4, {"endpoint": {"repairable_silence_seconds": 0.4}}),
+    ],
+)
+async def test_what_can_be_repaired_ends_sooner(seconds: float, more: dict[str, Any]) -> None:
+    heard = await converse(engine({0: FIRST}), speech(60), **{"listens_on": True} | more)
+    assert seconds <= heard.waited_seconds <= seconds + WINDOW_SECONDS + ORCHESTRATION_SECONDS
+
+
 @pytest.mark.parametrize("noise", [speech(3), sound(40, 900), sound(40, 1100)])
 async def test_noise_after_the_end_withdraws_nothing(noise: bytes) -> None:
     heard = await converse(engine({0: FIRST}), speech(SPOKEN), silence(25), noise, listens_on=True)
@@ -110,7 +128,7 @@ def acting(done: list[str], *, acts: bool = True) -> ScriptedResponder:
         ("Turn on the", True, 1.5, 1.5),
         (FIRST, True, 0.7, 0.7),
         (FIRST, True, 0, 0.5),
-        (FIRST, False, 1.5, 0.5),  # only answers
+        (FIRST, False, 1.5, 0.3),  # only answers
         (LIGHTS, True, 1.5, 0.3),  # nothing can follow
     ],
 )

@@ -109,7 +109,7 @@ def test_who_has_not_begun_cannot_fade() -> None:
     [(None, 1), ("default", 1), ("relaxed", 1.25 / 0.7), ("aggressive", 0.25 / 0.7), ("odd", 1)],
 )
 def test_the_clients_sensitivity_scales_the_silence(sensitivity: str | None, factor: float) -> None:
-    scale = {f"{kind}silence_seconds": factor for kind in ("", "least_", "sentence_", "complete_")}
+    scale = {f"{kind}silence_seconds": factor for kind in ("", "least_", "sentence_", "repairable_", "complete_")}
     expected = {name: value * scale.get(name, 1) for name, value in EndpointSettings().model_dump().items()}
     assert scaled(EndpointSettings(), sensitivity).model_dump() == pytest.approx(expected)
 

@@ -11,14 +11,14 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import RATE
 from satellite.config.rooms import RoomSettings
-from satellite.events import RunBus, RunEnd, SttEnd, SttResumed
+from satellite.events import RunBus, RunEnd, RunFailed, SttEnd, SttResumed, WakeWordEnd
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.device import Capabilities, RoomContext
 from satellite.rooms.wyoming_device import WyomingDevice
 from tests.driven_rooms import NotedConnection
 from tests.loudness import WINDOW_SAMPLES, silence, speech
-from tests.scripted_engine import WAKE_WORD, ScriptedEngine, scripted_stages
+from tests.scripted_engine import WAKE_WORD, ScriptedEngine, scripted_stages, unread
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -155,6 +155,26 @@ async def test_after_the_window_the_wake_word_silences_the_answer() -> None:
         broken_off, whole = room.answers()
         assert broken_off < 4
         assert whole == 8.0
+
+
+@pytest.mark.parametrize(("pause", "detections"), [(12, 3), (16, 3), (25, 3), (40, 3), (95, 2)])
+@pytest.mark.parametrize("silent", [0, 20])
+async def test_a_wake_word_that_follows_a_command_begins_another(pause: int, detections: int, silent: int) -> None:
+    engine = ScriptedEngine({0: FIRST, SPOKEN + 1: WHOLE}, answer=["One two three four five six seven eight."])
+    async with streaming(engine, hears_itself=False) as (room, stages, bus):
+        with bus.subscribe(4096, accepts=lambda event: isinstance(event, RunFailed | WakeWordEnd)) as events:
+            room.say(WAKE_WORD, silence(20), speech(SPOKEN))
+            await asyncio.sleep(15)
+            # Wake words are said in more than one window, of which the last decides.
+            called = [speech(6), WAKE_WORD, silence(silent)]
+            room.say(WAKE_WORD, silence(20), speech(SPOKEN), silence(pause), *called, speech(SPOKEN))
+            await asyncio.sleep(25)
+            kinds = [type(event) for event in unread(events)]
+        assert kinds == [WakeWordEnd] * detections
+        assert room.answers()[-1] == 8.0
+        remembered = [message.content for message in stages.dialogue.beginning("room kitchen")]
+        assert remembered[-2:] == [FIRST, "One two three four five six seven eight."]
+        assert WHOLE not in remembered
 
 
 @pytest.mark.parametrize(("pause", "questions"), [(25, [WHOLE]), (36, [WHOLE]), (80, [SECOND])])

@@ -82,7 +82,7 @@ def _languages(config: Config) -> Problems:
 def _pauses(endpoint: EndpointSettings) -> Problems:
     """Yield silences with which every command would be cut off."""
     longest = endpoint.max_command_seconds
-    for key in ("silence_seconds", "least_silence_seconds", "sentence_silence_seconds", "complete_silence_seconds"):
+    for key in (name for name in EndpointSettings.model_fields if name.endswith("silence_seconds")):
         # A command would end at its longest duration before any silence could end it.
         if getattr(endpoint, key) >= longest:
             yield ("endpoint", "max_command_seconds"), f"expected more than endpoint.{key}, found {longest:g}"

@@ -205,10 +205,15 @@ class EndpointSettings(Settings):
     sentence_silence_seconds: float = Field(0.5, ge=0.1, le=5)
     """Silence that ends a sentence that may continue ("turn on the lights" ... "in the kitchen"), in seconds."""
 
+    repairable_silence_seconds: float = Field(0.3, ge=0.1, le=5)
+    """The same where the command is taken up again if the speaker goes on (`repair_seconds`), in seconds.
+
+    A shorter time answers sooner, and more often begins an answer that is silenced again."""
+
     complete_silence_seconds: float = Field(0.3, ge=0.1, le=5)
     """Silence that ends an apparently complete command, in seconds, once the answer's first sound is ready.
 
-    Until then `silence_seconds` applies. A client's vad_sensitivity scales all four.
+    Until then `silence_seconds` applies. A client's vad_sensitivity scales all five.
     """
 
     provisional_silence_seconds: float = Field(0.06, ge=0.03, le=5)

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from functools import partial
 
-from satellite.audio.pcm import audio_after, seconds_of
 from satellite.engines.protocols import Detection
-from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, WakeWordError, in_words
+from satellite.errors import STAGE_ERRORS, SatelliteError, SpeechToTextError, Stage, StageError, in_words
 from satellite.events import (
     RunBus,
     RunEnd,
@@ -42,7 +41,8 @@ from satellite.pipeline.request import Emit, RunRequest, Speech
 from satellite.pipeline.speculation import CommitBuffer, Speculation
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.transcripts import PartialTranscripts, partials_allowed
-from satellite.pipeline.turn_detection import TurnDetector, TurnState, scaled
+from satellite.pipeline.turn_detection import TurnDetector, TurnState, repairable, scaled
+from satellite.pipeline.wake_listener import LaterWakeWord, wait_for_wake_word
 from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
@@ -88,11 +88,19 @@ class Run:
         self._speculation: Speculation | None = None
         self._dropped: list[Speculation] = []
         self._answer: RunAnswer | None = None
+        self._later_wake_word = LaterWakeWord(stages, request.wake_words)
+        """From the end of the command on, while it may go on."""
 
     @property
     def _conversation(self) -> str:
         """The name of the conversation that it continues."""
         return self._request.conversation or f"room {self._request.room}"
+
+    @property
+    def _repairs(self) -> bool:
+        """Whether a speaker who goes on after the end is heard."""
+        request = self._request
+        return request.listens_on and request.includes(Stage.CHAT) and self._stages.config.endpoint.repair_seconds > 0
 
     @property
     def answer(self) -> str:
@@ -166,47 +174,39 @@ class Run:
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
         await self._emit(WakeWordStart(self._identity))
-        engine = await self._stages.wake_engine()
-        stream = await engine.stream(self._request.wake_words)
-        audio.lossy = True  # an engine that is too slow must hear what is said now
-        heard_seconds = 0.0
-        try:
-            limit = asyncio.timeout(self._stages.config.deadlines.wake_seconds or None)
-            async with limit, aclosing(aiter(audio)) as chunks:
-                async for pcm in chunks:
-                    heard_seconds += seconds_of(pcm)
-                    if detections := await stream.feed(pcm):
-                        audio.lossy = False  # first, so that nothing of what follows the wake word is dropped
-                        audio.unread(audio_after(pcm, heard_seconds, detections[0].seconds))
-                        await self._begin_after(detections[0])
-                        return
-                if detections := await stream.end():
-                    await self._begin_after(detections[0])
-                    return
-        except TimeoutError as error:
-            raise WakeWordError("no wake word was heard in time", kind="timeout") from error
-        finally:
-            audio.lossy = False
-            stream.close()
-        raise WakeWordError("the audio ended before a wake word was heard", kind="not-detected")
+        await self._begin_after(await wait_for_wake_word(self._stages, audio, self._request.wake_words))
 
     async def _begin_after(self, detection: Detection) -> None:
         self._stages.expect(self._conversation, self._request.persona)
         await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
 
     async def _command(self, audio: AudioInbox) -> None:
-        """Record a command and answer it, by the speculation of its last pause where there is one.
+        """Record a command and answer it; a wake word that follows it while it may go on begins another."""
+        self._stage = Stage.STT
+        after_wake_word = self._request.start is Stage.WAKE or self._request.after_wake_word
+        try:
+            while (detection := await self._one_command(audio, after_wake_word=after_wake_word)) is not None:
+                audio.unread(self._later_wake_word.take())
+                self._drop_speculation()
+                await self._begin_after(detection)
+                after_wake_word = True
+        finally:
+            self._later_wake_word.take()
+
+    async def _one_command(self, audio: AudioInbox, *, after_wake_word: bool) -> Detection | None:
+        """Answer a command by the speculation of its last pause where there is one; return a wake word that ends it.
 
         A speaker who goes on after the end is recorded further, and all that was said is answered as one.
         """
-        self._stage = Stage.STT
         await self._emit(SttStart(self._identity))
-        recording = await self._new_recording()
+        recording = await self._new_recording(after_wake_word=after_wake_word)
         partials = self._partial_transcripts(recording)
         try:
             answered = False
             while not answered:
                 await self._record(recording, audio, partials)
+                if (detection := self._later_wake_word.detection) is not None:
+                    return detection
                 partials.close()
                 # Speech that came with the end of the audio makes the last speculation stale.
                 self._drop_if_stale(recording)
@@ -214,6 +214,7 @@ class Run:
                 answered = await self._answered(speculation, recording, audio)
         finally:
             partials.close()
+        return None
 
     async def _answered(self, speculation: Speculation, recording: CommandRecording, audio: AudioInbox) -> bool:
         """Deliver an answer; return False where the speaker has gone on, and it was withdrawn."""
@@ -246,27 +247,33 @@ class Run:
     ) -> bool:
         """Listen as long as the speaker may go on, and return whether they do."""
         seconds = self._stages.config.endpoint.repair_seconds - recording.turn.silence_seconds
-        can_go_on = self._request.listens_on and self._request.includes(Stage.CHAT) and not audio.ended
-        if not can_go_on or recording.full or seconds <= 0:
+        if not self._repairs or audio.ended or recording.full or seconds <= 0:
             return False
         recording.turn.listen_on()
         recorded = len(recording.pcm)
+        await self._later_wake_word.begin()
         # The clock as well as the audio: a microphone that is closed sends none.
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), aclosing(aiter(audio)) as chunks:
                 async for pcm in chunks:
-                    await recording.feed(pcm)
+                    await self._hear(pcm, recording)
                     if output.settled or delivery.done() or (self._hears_itself and output.sounds):
                         break
-                    if recording.turn.state is TurnState.SPEAKING:
+                    if recording.turn.state is TurnState.SPEAKING or self._later_wake_word.detection:
                         return True
         audio.unread(bytes(recording.pcm[recorded:]))  # for what listens next, such as for the wake word
         return False
 
-    async def _new_recording(self) -> CommandRecording:
+    async def _hear(self, pcm: bytes, recording: CommandRecording) -> None:
+        await recording.feed(pcm)
+        await self._later_wake_word.feed(pcm)
+
+    async def _new_recording(self, *, after_wake_word: bool) -> CommandRecording:
         config = self._stages.config
         vad = await self._stages.engines.vad.get(config.deadlines.load_seconds)
         settings = scaled(config.endpoint, self._request.vad_sensitivity)
+        if self._repairs and not self._hears_itself:
+            settings = repairable(settings)
         settings = self._stages.pause_habits.adapted(self._request.room, settings)
         if self._request.no_speech_seconds:
             settings = settings.model_copy(update={"no_speech_seconds": self._request.no_speech_seconds})
@@ -275,7 +282,7 @@ class Run:
             TurnDetector(settings),
             threshold=config.vad.threshold,
             max_seconds=config.endpoint.max_command_seconds,
-            after_wake_word=self._request.start is Stage.WAKE or self._request.after_wake_word,
+            after_wake_word=after_wake_word,
         )
 
     def _partial_transcripts(self, recording: CommandRecording) -> PartialTranscripts:
@@ -308,7 +315,9 @@ class Run:
             async for pcm in chunks:
                 # `nudge` counts as audio, too: the speculation that calls it has a deadline of its own.
                 gap.reschedule(asyncio.get_running_loop().time() + self._stages.config.endpoint.no_speech_seconds)
-                await recording.feed(pcm)
+                await self._hear(pcm, recording)
+                if self._later_wake_word.detection is not None:
+                    return
                 if recording.state is TurnState.NO_SPEECH:
                     raise SpeechToTextError("nobody spoke", kind="no-speech")
                 if not speaking and recording.state in (TurnState.SPEAKING, TurnState.ENDED):

@@ -135,6 +135,11 @@ class Stages:
         """The responders, in the order in which they are asked."""
         return self._responders.all
 
+    @property
+    def hears_wake_words(self) -> bool:
+        """Whether the default wake word engine is loaded."""
+        return bool(self.engines.wake) and self.engines.wake[0].ready
+
     async def wake_engine(self, program: str | None = None) -> WakeWordEngine:
         """Return the loaded engine called `program`, or the default one."""
         slots = [slot for slot in self.engines.wake if program in (None, slot.engine.program)]

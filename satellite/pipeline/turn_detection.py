@@ -35,9 +35,16 @@ def scaled(settings: EndpointSettings, sensitivity: str | None) -> EndpointSetti
         "silence_seconds",
         "least_silence_seconds",
         "sentence_silence_seconds",
+        "repairable_silence_seconds",
         "complete_silence_seconds",
     )
     return settings.model_copy(update={name: factor * getattr(settings, name) for name in silences})
+
+
+def repairable(settings: EndpointSettings) -> EndpointSettings:
+    """Return the settings where a command is taken up again if its speaker goes on, so that its end may come sooner."""
+    seconds = min(settings.sentence_silence_seconds, settings.repairable_silence_seconds)
+    return settings.model_copy(update={"sentence_silence_seconds": seconds})
 
 
 class TurnState(StrEnum):

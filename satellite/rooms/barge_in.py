@@ -4,12 +4,13 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from satellite.audio.pcm import BYTES_PER_SECOND, audio_after, seconds_of
+from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import VoiceActivityDetector
 from satellite.errors import StageError
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.stages import Stages
+from satellite.pipeline.wake_listener import WakeListener
 from satellite.tasks import first_of
 
 _CALL_BYTES = BYTES_PER_SECOND * 3 // 2
@@ -61,22 +62,20 @@ class WakeWordInterrupter:
         engine = await self._stages.wake_engine()
         vad = await self._stages.engines.vad.get(self._stages.config.deadlines.load_seconds)
         words = _Words(vad, self._stages.config.vad.threshold)
-        stream = await engine.stream(self._room.wake_words)
-        fed_seconds = 0.0
+        listener = WakeListener(await engine.stream(self._room.wake_words))
         try:
             async for pcm in self._inbox:
-                fed_seconds += seconds_of(pcm)
                 self.last_heard = (self.last_heard + pcm)[-_CALL_BYTES:]
-                for detection in await stream.feed(pcm):
-                    self._inbox.unread(audio_after(pcm, fed_seconds, detection.seconds))
-                    return Interruption(detection.name)
+                if await listener.feed(pcm) and listener.detection is not None:
+                    self._inbox.unread(listener.rest)
+                    return Interruption(listener.detection.name)
                 word = await words.feed(pcm)
                 self.speech_seconds = words.speech_seconds
                 # While one is transcribed others are skipped: the wake word must not wait for them.
                 if word and not self._words.full():
                     self._words.put_nowait(word)
         finally:
-            stream.close()
+            listener.close()
         return await asyncio.Future()  # no more audio: nothing will interrupt, and `_stop` may still find a word
 
     async def _stop(self) -> Interruption:
