@@ -147,6 +147,16 @@ class ScriptedResponder:
     async def close(self) -> None: ...
 
 
+class StopCommand:
+    """Knows one command."""
+
+    async def means_stop(self, text: str, language: str | None) -> bool:
+        return (text, language) == ("Stop.", "en")
+
+    async def is_command(self, text: str, language: str | None) -> bool:
+        return False
+
+
 def scripted_stages(engine: ScriptedEngine, *responders: Responder, **sections: Any) -> Stages:
     """Return stages with nothing but `engine` and `responders`, and these sections of the configuration."""
 
@@ -158,7 +168,7 @@ def scripted_stages(engine: ScriptedEngine, *responders: Responder, **sections: 
     slot = settled(Stage.CHAT, engine)
     vad, wake = settled(Stage.STT, LoudnessVad()), settled(Stage.WAKE, OneSound())
     engines = Engines(chat=slot, wake=(wake,), vad=vad, transcriber=slot, synthesizer=slot)
-    return Stages(engines, RunConfig.of(Config.model_validate(sections)), responders=responders)
+    return Stages(engines, RunConfig.of(Config.model_validate(sections)), responders=responders, commands=StopCommand())
 
 
 def unread(events: Subscription[RunEvent]) -> list[RunEvent]:

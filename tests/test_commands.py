@@ -148,6 +148,39 @@ async def test_a_word_silences_in_languages_without_sentences_of_ours(
     assert house.timers.all() == []
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "answer"),
+    [
+        ("Cancel the timer.", "en", "Timer cancelled"),
+        ("Cancel all timers.", "en", "Canceled 1 timer."),
+        ("Annule le minuteur.", "fr", "Minuteur supprimé"),
+        ("Brich den Timer ab.", "de", "Timer gestoppt"),
+    ],
+)
+async def test_a_timer_that_was_silenced_just_now_counts_as_cancelled(
+    house: Commands, text: str, language: str, answer: str
+) -> None:
+    for later in (9, 11):
+        await house.said("Set a timer for one minute.")
+        house.later(60)
+        house.timers.silence("kitchen")  # as the wake word does before the command
+        house.later(later)
+        assert (await house.said(text, language=language) == answer) == (later == 9)
+
+
+async def test_one_that_runs_is_cancelled_by_whoever_says_it_again(house: Commands) -> None:
+    await house.said("Set a timer for one minute.")
+    await house.said("Set a timer for two minutes.")
+    house.later(60)
+    house.timers.silence("kitchen")
+    assert await house.said("Cancel the two minute timer.") == "Timer cancelled"
+    assert house.timers.all() == []
+    await house.said("Set a timer for two minutes.")
+    for left in (1, 0):
+        assert await house.said("Cancel the timer.") == "Timer cancelled"
+        assert len(house.timers.all()) == left
+
+
 async def test_what_rings_elsewhere_is_not_meant_while_a_timer_runs_here(house: Commands) -> None:
     await house.said("Set a timer for one minute.")
     house.later(60)

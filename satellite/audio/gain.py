@@ -15,6 +15,10 @@ class Gain:
 
         self._present = target
 
+    def settle(self) -> None:
+        """Have the factor at once: nothing sounds that a change would make click."""
+        self._present = self.target
+
     def apply(self, pcm: bytes, layout: AudioFormat) -> bytes:
         """Return whole frames in `layout`, scaled."""
         if self._present == self.target == 1.0 or not pcm:

@@ -2,30 +2,27 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
+from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.rooms import RoomSettings
-from satellite.engines.protocols import VoiceActivityDetector
-from satellite.errors import StageError
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.wake_listener import WakeListener
+from satellite.rooms.stop_words import StopWords
 from satellite.tasks import first_of
 
 _CALL_BYTES = BYTES_PER_SECOND * 3 // 2
 """How much is heard again after an answer, in case a wake word was being said when it ended."""
 
-_LEAST_WORD_SECONDS = 0.12
-_LONGEST_WORD_SECONDS = 1.2
-"""How long saying no more than "stop" takes; the answer itself, heard from the speaker, is longer."""
-
 _SPEECH_WINDOWS = 12
 _SPEECH_WINDOWS_SPOKEN = 9
 """So many of the last windows of 32 ms have to be speech: more than a cough, less than a word and a half."""
 
-_WORD_END_SECONDS = 0.2
-_WORD_BYTES = int((_LONGEST_WORD_SECONDS + 1) * BYTES_PER_SECOND)
+_ECHO_SECONDS = 1.0
+_ECHO_SHARE = 0.2
+"""So much speech is heard in the time of an answer of at least such a length by a microphone that hears its sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +49,15 @@ class WakeWordInterrupter:
         self._stages = stages
         self._room = room
         self._inbox = inbox
-        self._words: asyncio.Queue[bytes] = asyncio.Queue(1)
 
     async def wait(self) -> Interruption:
         """Return the interruption. What was said after a wake word is put back into the inbox."""
-        return await first_of("barge-in", self._wake_word(), self._stop())
-
-    async def _wake_word(self) -> Interruption:
-        engine = await self._stages.wake_engine()
         vad = await self._stages.engines.vad.get(self._stages.config.deadlines.load_seconds)
-        words = _Words(vad, self._stages.config.vad.threshold)
+        words = StopWords(self._stages, self._room, vad)
+        return await first_of("barge-in", self._wake_word(words), self._stop(words))
+
+    async def _wake_word(self, words: StopWords) -> Interruption:
+        engine = await self._stages.wake_engine()
         listener = WakeListener(await engine.stream(self._room.wake_words))
         try:
             async for pcm in self._inbox:
@@ -69,24 +65,48 @@ class WakeWordInterrupter:
                 if await listener.feed(pcm) and listener.detection is not None:
                     self._inbox.unread(listener.rest)
                     return Interruption(listener.detection.name)
-                word = await words.feed(pcm)
+                await words.feed(pcm)
                 self.speech_seconds = words.speech_seconds
-                # While one is transcribed others are skipped: the wake word must not wait for them.
-                if word and not self._words.full():
-                    self._words.put_nowait(word)
         finally:
             listener.close()
         return await asyncio.Future()  # no more audio: nothing will interrupt, and `_stop` may still find a word
 
-    async def _stop(self) -> Interruption:
-        while True:
-            word = await self._words.get()
-            try:
-                heard = await self._stages.transcribe_pcm(word, self._room.language)
-            except StageError:  # the answer goes on, and the next word may be understood
-                continue
-            if await self._stages.means_stop(heard.text, heard.language or self._room.language):
-                return Interruption(command_follows=False)
+    async def _stop(self, words: StopWords) -> Interruption:
+        await words.said()
+        return Interruption(command_follows=False)
+
+
+class BargeIn:
+    """What interrupts the answers in one room, and whether its microphone hears them."""
+
+    def __init__(self, stages: Stages, room: RoomSettings, *, speech_interrupts: bool) -> None:
+        """With `speech_interrupts` any speech does, else the wake word, and "stop"."""
+        self.hears_itself: bool | None = not speech_interrupts
+        """Whether the microphone hears the room's own sound; None once an answer has shown that it does not."""
+
+        self.last_heard = b""
+        """The end of what was listened to, in which a wake word may have begun."""
+
+        self._stages = stages
+        self._room = room
+        self._speech_interrupts = speech_interrupts
+
+    async def wait(self, inbox: AudioInbox, sounded_seconds: Callable[[], float]) -> Interruption:
+        """Return the next interruption; `sounded_seconds` returns how much of the answer was heard."""
+        if self._speech_interrupts:
+            return await interrupted_by_speech(self._stages, inbox)
+        interrupter = WakeWordInterrupter(self._stages, self._room, inbox)
+        try:
+            return await interrupter.wait()
+        finally:
+            self.last_heard = interrupter.last_heard
+            if (seconds := sounded_seconds()) >= _ECHO_SECONDS:
+                self.hears_itself = True if interrupter.speech_seconds >= _ECHO_SHARE * seconds else None
+
+    def suspect_echo(self) -> None:
+        """What went on after the end of a command may have been the answer: the next one shows."""
+        if not self._speech_interrupts:
+            self.hears_itself = True
 
 
 async def interrupted_by_speech(stages: Stages, inbox: AudioInbox) -> Interruption:
@@ -105,46 +125,3 @@ async def interrupted_by_speech(stages: Stages, inbox: AudioInbox) -> Interrupti
             inbox.unread(heard)
             return Interruption()
     return await asyncio.Future()  # no more audio: nothing will interrupt
-
-
-class _Words:
-    """Cuts speech of a word or two out of the audio."""
-
-    def __init__(self, vad: VoiceActivityDetector, threshold: float) -> None:
-        self._stream = vad.stream()
-        self._window_bytes = int(vad.window_seconds * BYTES_PER_SECOND)
-        self._threshold = threshold
-        self._pending = bytearray()
-        self._pcm = bytearray()
-        self._spoken_seconds = self._silence_seconds = 0.0
-        self.speech_seconds = 0.0
-
-    async def feed(self, pcm: bytes) -> bytes:
-        """Return the latest words that ended in `pcm`, with a little silence around them; empty when none did."""
-        self._pending += pcm
-        found = b""
-        for probability in await self._stream.feed(pcm):
-            window = bytes(self._pending[: self._window_bytes])
-            del self._pending[: self._window_bytes]
-            found = self._advance(window, probability >= self._threshold) or found
-        return found
-
-    def _advance(self, window: bytes, is_speech: bool) -> bytes:
-        self._pcm += window
-        del self._pcm[:-_WORD_BYTES]
-        if is_speech:
-            self.speech_seconds += seconds_of(window)
-            self._spoken_seconds += self._silence_seconds + seconds_of(window)
-            self._silence_seconds = 0.0
-        elif self._spoken_seconds:
-            self._silence_seconds += seconds_of(window)
-            if self._silence_seconds >= _WORD_END_SECONDS:
-                return self._taken()
-        return b""
-
-    def _taken(self) -> bytes:
-        found = _LEAST_WORD_SECONDS <= self._spoken_seconds <= _LONGEST_WORD_SECONDS
-        pcm = bytes(self._pcm) if found else b""
-        self._pcm.clear()
-        self._spoken_seconds = self._silence_seconds = 0.0
-        return pcm

@@ -3,20 +3,107 @@
 What a protocol needs beside that is the concern of the `Device`.
 """
 
+import asyncio
+import time
+
+from satellite.config.rooms import RoomSettings
+from satellite.engines.protocols import Transcription
+from satellite.errors import SatelliteError, SpeechToTextError
 from satellite.rooms.barge_in import Interruption
+from satellite.rooms.device import Device, RoomContext, RoomModes
+from satellite.rooms.expectation import Expectation
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room_sound import Sounding
 from satellite.rooms.run_chain import RunChain
+from satellite.rooms.stop_words import StopListener
+
+_OPENING_SECONDS = 5.0
+"""How long a device may take to open its microphone."""
 
 
 class Conversation(RunChain):
     """What happens in one room while its device is connected."""
+
+    def __init__(
+        self, device: Device, room: RoomSettings, context: RoomContext, modes: RoomModes | None = None
+    ) -> None:
+        """Hold conversations with `device`, in the `modes` that were set for the room."""
+        super().__init__(device, room, context, modes or RoomModes())
+        # While somebody speaks with the room the run itself listens for it.
+        self._stop_listener = StopListener(
+            context.stages, room, lambda: not self.engaged and self.sounding is not None, self.stop
+        )
 
     @property
     def sounding(self) -> Sounding | None:
         """What sounds in the room; a timer does so also between one ring and the next."""
         rings = Sounding.TIMER if self.ringing is not None and self.ringing.active else None
         return self._sound.sounding or rings
+
+    async def hear(self, pcm: bytes) -> None:
+        """Take canonical audio of the microphone; without a run under way, and a sound, it only counts as loudness."""
+        await super().hear(pcm)
+        if not self.modes.muted:
+            await self._stop_listener.hear(pcm)
+
+    async def close(self) -> None:
+        """End the runs that are under way; may be called twice."""
+        self._stop_listener.close()
+        await super().close()
+
+    # What a program, or somebody in another room, has the room do.
+
+    async def announce(self, sound: SharedSound) -> None:
+        """Play a sound while nobody speaks with the room; returns when it was heard, or somebody has silenced it.
+
+        Cancelling or failing silences it. Raises `SatelliteError` where it cannot be heard.
+        """
+        await self._sound.announce(sound, Sounding.ANNOUNCEMENT)
+
+    async def ring(self, sound: SharedSound) -> None:
+        """Play the sound of a timer that has ended, as an announcement."""
+        await self._sound.ring(sound)
+
+    async def ask(self, question: SharedSound | None, *, language: str | None = None) -> Transcription:
+        """Play a question while nobody speaks with the room, listen without a wake word, and return what was said.
+
+        Without a `question` it only listens. Raises `SatelliteError`: a run's codes, such as `stt-no-speech`;
+        `room-cannot-start`; `room-busy` if somebody has begun to speak with the room instead.
+        """
+        if question is None:
+            await self._sound.take_turn()
+        elif not await self._sound.announce(question, Sounding.ANNOUNCEMENT, hold=True):
+            raise SatelliteError(f"somebody in {self.room.name} has stopped the question", code="room-busy")
+        hub = self._context.stages.config.hub
+        heard: asyncio.Future[Transcription] = asyncio.get_running_loop().create_future()
+        command = Expectation(time.monotonic() + hub.follow_up_seconds, heard=heard, language=language)
+        try:
+            if self.engaged:
+                raise SatelliteError(f"somebody speaks with {self.room.name}", code="room-busy")
+            await self._listen(command)
+            try:
+                async with asyncio.timeout(command.until - time.monotonic()):
+                    await command.begun.wait()
+            except TimeoutError:
+                raise SpeechToTextError("nobody spoke", kind="no-speech") from None
+            return await heard
+        finally:
+            heard.cancel()
+            if self._expected is command:
+                self._expect(None)
+                self._rest()
+            elif self._present is command and self._run is not None and not self._run.done():
+                await self._interrupt(self._run, Interruption(command_follows=False))
+
+    async def start(self) -> None:
+        """Listen to a command now, without a wake word, in place of what is under way; returns at once.
+
+        Raises `SatelliteError` (`room-cannot-start`) where that is impossible.
+        """
+        self._sound.hold()
+        self._sound.end_announcement()
+        self.silence_ringing()
+        await self._listen(Expectation(time.monotonic() + _OPENING_SECONDS, follows=False))
 
     async def stop(self) -> bool:
         """Silence all that sounds, and end a command or an answer; return whether there was anything.
@@ -28,13 +115,6 @@ class Conversation(RunChain):
         if (self.engaged or self._sound.sounding is Sounding.ANSWER) and self._run is not None:
             stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
         return stopped
-
-    async def announce(self, sound: SharedSound) -> None:
-        """Play a sound while nobody speaks with the room; returns when it was heard, or somebody has silenced it.
-
-        Cancelling or failing silences it. Raises `SatelliteError` where it cannot be heard.
-        """
-        await self._sound.announce(sound, Sounding.ANNOUNCEMENT)
 
     async def restore(self) -> None:
         """Set at the device what was set for the room: it has been connected."""
@@ -62,6 +142,23 @@ class Conversation(RunChain):
             self._sound.end_announcement(stopped=True)
             await self._sound.silence_answer()
 
-    async def ring(self, sound: SharedSound) -> None:
-        """Play the sound of a timer that has ended, as an announcement."""
-        await self._sound.ring(sound)
+    async def _listen(self, command: Expectation) -> None:
+        """Have the device hear a command now; an answer that is under way ends."""
+        try:
+            if self.modes.muted:
+                raise SatelliteError(f"{self.room.name} is muted", code="room-cannot-start")
+            if self._task is None or not self._streams or self._inbox.ended:
+                await self._end_chain()
+                await self._sound.silence_answer()
+                self._expect(command)
+                self._rest()  # until it begins announcements wait
+                await self._device.open_microphone()
+                return
+            self._expect(command)
+            if self._run is not None and await self._interrupt(self._run, Interruption()):
+                await self._device.interrupted(None)
+        except SatelliteError:
+            if self._expected is command:
+                self._expect(None)
+            self._rest()
+            raise

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from satellite.config.rooms import WyomingRoomSettings
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import Room, RoomStatus
@@ -23,14 +23,40 @@ class Hub:
         self._others = list(others)
         self.satellites = [WyomingRoom(room, context) for room in rooms]
         self._tasks: dict[Room, Supervised] = {}
+        self._started = False
 
     @property
     def rooms(self) -> list[Room]:
         """Return every room."""
         return [*self.satellites, *self._others]
 
+    def room(self, name: str) -> Room:
+        """Return the room called `name`. Raises `SatelliteError` (`unknown-room`) if there is none."""
+        known = {room.settings.name: room for room in self.rooms}
+        if name not in known:
+            there = f"there are: {', '.join(known)}" if known else "there are none"
+            raise SatelliteError(f"there is no room '{shown(name)}'; {there}", code="unknown-room")
+        return known[name]
+
+    def add(self, room: Room) -> None:
+        """Keep a room that comes by itself, such as a browser. Raises `SatelliteError` if its name is taken."""
+        name = room.settings.name
+        if any(other.settings.name == name for other in self.rooms):
+            raise SatelliteError(f"there is a room '{shown(name)}' already", code="room-name-taken")
+        self._others.append(room)
+        if self._started:
+            self._begin(room)
+
+    async def remove(self, room: Room) -> None:
+        """Let a room go that was added; may be called twice."""
+        if room in self._others:
+            self._others.remove(room)
+        if (task := self._tasks.pop(room, None)) is not None:
+            await end_tasks(task.task)
+
     def start(self) -> None:
         """Begin to connect all rooms."""
+        self._started = True
         for room in self.rooms:
             self._begin(room)
 
@@ -48,6 +74,7 @@ class Hub:
 
     async def stop(self) -> None:
         """Let all rooms go; may be called twice."""
+        self._started = False
         tasks, self._tasks = self._tasks, {}
         await end_tasks(*(task.task for task in tasks.values()))
 

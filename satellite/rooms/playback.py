@@ -4,10 +4,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Protocol, Self
 
 from satellite.audio.gain import Gain
-from satellite.audio.pcm import AudioFormat, Converter
+from satellite.audio.pcm import WIDTH, AudioFormat, Converter
 from satellite.errors import SatelliteError, TextToSpeechError
 
 _CHUNK_BYTES = 2304
@@ -146,7 +147,7 @@ class Playback:
     def __init__(self, output: SoundOutput, ahead_seconds: Callable[[], float]) -> None:
         """Hand `output` sound no more than `ahead_seconds()` before it is heard: a reload may change it at any time."""
         self.gain = Gain()
-        """Scales all sound, which has 16 bits."""
+        """Scales all sound."""
 
         self._output = output
         self._ahead_seconds = ahead_seconds if output.paced else lambda: math.inf
@@ -154,6 +155,8 @@ class Playback:
         self._sent_seconds = 0.0
         self._source: AudioFormat | None = None
         self._converter: Converter | None = None
+        self._widened = Converter(AudioFormat())
+        """From 16 bits a sample to what the output takes."""
 
     def heard_seconds(self) -> float:
         """Return how much of the present, or the last, sound has been heard at most."""
@@ -166,7 +169,7 @@ class Playback:
         if self._source is None:
             await self._start(source)
         assert self._converter is not None
-        await self._pace(self._converter.convert(self.gain.apply(pcm, source)))
+        await self._pace(self._converter.convert(pcm))
 
     async def cue(self, source: AudioFormat, pcm: bytes) -> None:
         """Send a short sound of its own, and do not wait until it is heard; not in the middle of another."""
@@ -204,10 +207,13 @@ class Playback:
         return max(0.0, self._began_at + self._sent_seconds - asyncio.get_running_loop().time())
 
     async def _start(self, source: AudioFormat) -> None:
-        self._converter = Converter(source, self._output.format or source)
+        target = self._output.format or source
+        self._converter = Converter(source, replace(target, width=WIDTH))
+        self._widened = Converter(self._converter.target, target)
         self._source = source
         self._sent_seconds = 0.0
-        lead_in_seconds = await self._output.start(self._converter.target)
+        self.gain.settle()
+        lead_in_seconds = await self._output.start(target)
         self._began_at = asyncio.get_running_loop().time() + lead_in_seconds
 
     async def _pace(self, pcm: bytes) -> None:
@@ -221,5 +227,5 @@ class Playback:
                 self._began_at -= ahead
             elif ahead + seconds > (most := self._ahead_seconds()):
                 await asyncio.sleep(ahead + seconds - most)
-            await self._output.write(audio)
+            await self._output.write(self._widened.convert(self.gain.apply(audio, target)))
             self._sent_seconds += seconds

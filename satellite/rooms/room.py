@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from satellite.config.rooms import RoomSettings
+from satellite.engines.protocols import Transcription
 from satellite.errors import DaemonUnreachable
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Capabilities, RoomModes
@@ -74,6 +75,12 @@ class Room(Protocol):
     async def announce(self, sound: SharedSound) -> None:
         """Play a sound; returns when it has been heard. Raises `SatelliteError` or `ConnectionError` if it was not."""
 
+    async def ask(self, question: SharedSound | None, *, language: str | None = None) -> Transcription:
+        """Play a question, and return what was said to it; raises `SatelliteError`, see `Conversation.ask`."""
+
+    async def start(self) -> None:
+        """Listen to a command now, without a wake word."""
+
     async def stop(self) -> bool:
         """Silence all that sounds, and end a command or an answer; return whether there was anything."""
 
@@ -130,6 +137,14 @@ class BaseRoom(ABC):
     async def announce(self, sound: SharedSound) -> None:
         """See `Conversation.announce`."""
         await self._conversation.announce(sound)
+
+    async def ask(self, question: SharedSound | None, *, language: str | None = None) -> Transcription:
+        """See `Conversation.ask`."""
+        return await self._conversation.ask(question, language=language)
+
+    async def start(self) -> None:
+        """See `Conversation.start`."""
+        await self._conversation.start()
 
     async def stop(self) -> bool:
         """See `Conversation.stop`."""

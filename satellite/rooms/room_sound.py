@@ -65,6 +65,11 @@ class RoomSound:
         else:
             self._free.set()
 
+    async def take_turn(self) -> None:
+        """Wait until an announcement may be heard, and hold others, as `hold` does."""
+        await self._free.wait()
+        self.hold()
+
     def set_volume(self, volume: float) -> None:
         """Scale all sound, for a device without a volume of its own."""
         self._playback.gain.target = volume

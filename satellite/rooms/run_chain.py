@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from satellite.backoff import Backoff
 from satellite.config.rooms import RoomSettings
-from satellite.errors import Stage
+from satellite.engines.protocols import Transcription
+from satellite.errors import SatelliteError, Stage
 from satellite.events import (
     RunEvent,
     RunFailed,
@@ -29,9 +30,10 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.rooms.arbitration import Loudness
-from satellite.rooms.barge_in import Interruption, WakeWordInterrupter, interrupted_by_speech
+from satellite.rooms.barge_in import BargeIn, Interruption
 from satellite.rooms.chimes import Cue
 from satellite.rooms.device import Activity, Device, RoomContext, RoomModes
+from satellite.rooms.expectation import Expectation
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room_sound import RoomSound
 from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
@@ -42,28 +44,21 @@ _LOGGER = logging.getLogger(__name__)
 _INBOX_SECONDS = 20.0
 """More than the longest command, so that the connection's reader never waits for a run."""
 
+_WAKE_WORD_SECONDS = 2.0
+"""How long after a wake word of its own a device may take to begin."""
+
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 30.0
 """Between runs that fail one after the other: a broken stage must not spin."""
-
-_ECHO_SECONDS = 1.0
-_ECHO_SHARE = 0.2
-"""So much speech is heard in the time of an answer of at least such a length by a microphone that hears its sound."""
 
 
 class RunChain:
     """The runs of one room while its device is connected."""
 
-    def __init__(
-        self,
-        device: Device,
-        room: RoomSettings,
-        context: RoomContext,
-        modes: RoomModes | None = None,
-    ) -> None:
-        """Hold conversations with `device`, in the `modes` that were set for the room."""
+    def __init__(self, device: Device, room: RoomSettings, context: RoomContext, modes: RoomModes) -> None:
+        """Run what `device` begins, in the `modes` that were set for the room."""
         self.room = room
-        self.modes = modes or RoomModes()
+        self.modes = modes
         """What is set for the room; what is set at the device itself is to be noted here."""
 
         self.activity = Activity.IDLE
@@ -82,8 +77,11 @@ class RunChain:
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._task: asyncio.Task[None] | None = None
         self._run: asyncio.Task[bool] | None = None
-        self._follows = False
-        """Whether the present run listens without the wake word, since the last answer asked something."""
+        self._expected: Expectation | None = None
+        """What the next run is to listen to without the wake word."""
+
+        self._present: Expectation | None = None
+        """What the present run listens to without the wake word."""
 
         self._after_wake_word = False
         """Whether the audio of the next run begins with the end of a wake word."""
@@ -91,18 +89,14 @@ class RunChain:
         self._streams = False
         """Whether the microphone is heard after a command."""
 
-        self._hears_itself: bool | None = not device.capabilities.speech_interrupts
-        """Whether the microphone hears the room's own sound; None once an answer has shown that it does not."""
-
+        speech_interrupts = device.capabilities.speech_interrupts
+        self._barge_in = BargeIn(context.stages, room, speech_interrupts=speech_interrupts)
         self._sounded = False
         """Whether the present run was heard."""
 
         self._interruption: Interruption | None = None
-        self._failed_with = ""
-        self._last_heard = b""
-        self._listens_until = float("-inf")
-        """Until when a run that the device begins itself is the answer to what was asked."""
-
+        self._failed_with: RunFailed | None = None
+        self._transcript = Transcription("", "")
         self._answering = asyncio.Event()
         self.engaged = False
         """Whether somebody speaks with the room, or hears an answer."""
@@ -130,6 +124,11 @@ class RunChain:
         if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
             self._inbox.end()
 
+    def await_command(self) -> None:
+        """The device has heard its wake word, and will begin a run: let no announcement sound into the command."""
+        if not self.engaged:
+            self._sound.release(_WAKE_WORD_SECONDS)
+
     async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
         """Begin a chain of runs, in place of one that is under way; `request` is the first.
 
@@ -142,13 +141,13 @@ class RunChain:
         if start is Stage.STT and not self.engaged:
             self.silence_ringing()
         await self._end_chain()
-        if start in (Stage.WAKE, Stage.STT) and wake_word is None and time.monotonic() < self._listens_until:
+        if wake_word is None and start in (Stage.WAKE, Stage.STT) and self._expects:
             # A satellite that streams when it hears speech, or listens again, does so for what was asked.
             start = Stage.STT
-            self._follows = True
+        else:
+            self._expect(None)
         self._streams = request.start is Stage.WAKE or self._device.capabilities.speech_interrupts
         self._inbox = AudioInbox(_INBOX_SECONDS)
-        self._listens_until = float("-inf")
         if start is Stage.STT and (self.modes.muted or (wake_word is not None and not self._claim(wake_word))):
             self._rest()
             await self._device.stop_listening()
@@ -193,7 +192,20 @@ class RunChain:
     def _rest(self) -> None:
         """Nobody speaks with the room; announcements wait for somebody who may answer what was asked."""
         self.engaged = False
-        self._sound.release(max(0.0, self._listens_until - time.monotonic()))
+        self._sound.release(max(0.0, self._expected.until - time.monotonic()) if self._expected is not None else 0.0)
+
+    @property
+    def _expects(self) -> bool:
+        """Whether what begins now is the command that is expected."""
+        return self._expected is not None and time.monotonic() < self._expected.until
+
+    def _expect(self, command: Expectation | None) -> None:
+        before, self._expected = self._expected, command
+        if before is not None:
+            before.settle(None)
+
+    def _follow_up(self) -> Expectation:
+        return Expectation(time.monotonic() + self._context.stages.config.hub.follow_up_seconds)
 
     def _claim(self, wake_word: str) -> bool:
         """Return whether this room is the one that answers."""
@@ -223,25 +235,25 @@ class RunChain:
             while True:
                 outcome, run = await self._run_once(request)
                 request = replace(request, run_id=new_run_id(), text="")
-                self._follows = outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up)
+                if outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up):
+                    self._expect(self._follow_up())
                 if outcome is RunOutcome.INTERRUPTED:
                     request = replace(request, start=Stage.STT)
                     continue
                 await self._device.stop_listening()
                 if not restart or self._inbox.ended:
                     break
-                failed = outcome is RunOutcome.FAILED and self._failed_with not in NOBODY_SPOKE
+                failed = outcome is RunOutcome.FAILED and not self._nobody_spoke
                 if not failed:
                     backoff.reset()
-                request = replace(request, start=Stage.STT if self._follows else start)
+                await asyncio.sleep(backoff.next() if failed else 0)
+                request = replace(request, start=Stage.STT if self._expects else start)
                 if request.start is Stage.WAKE and outcome is not RunOutcome.STOPPED:
                     # A wake word that was being said when the answer ended is in what the interrupter has taken.
-                    self._inbox.unread(self._last_heard)
-                await asyncio.sleep(backoff.next() if failed else 0)
-            if self._follows and (start is Stage.WAKE or self._device.capabilities.listens_again):
-                self._listens_until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
+                    self._inbox.unread(self._barge_in.last_heard)
+            if start is not Stage.WAKE and not self._device.capabilities.listens_again:
+                self._expect(None)
         finally:
-            self._follows = False
             self.ended_at = time.monotonic()
             self.activity = Activity.IDLE
             if self._task is asyncio.current_task():  # else another chain of runs has taken its place
@@ -249,25 +261,46 @@ class RunChain:
                 self._task = None
                 self._inbox.lossy = True  # `hear` may be waiting there for room, and with it the whole connection
 
+    @property
+    def _nobody_spoke(self) -> bool:
+        return self._failed_with is not None and self._failed_with.code in NOBODY_SPOKE
+
     async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
+        self._present = None
+        if request.start is Stage.STT and self._expects:
+            self._present, self._expected = self._expected, None
+        said: Transcription | SatelliteError | None = None
+        try:
+            outcome, run = await self._executed(request)
+            if outcome is RunOutcome.DONE:
+                said = self._transcript
+            elif outcome is RunOutcome.FAILED and self._failed_with is not None:
+                said = SatelliteError(self._failed_with.text, code=self._failed_with.code)
+            return outcome, run
+        finally:
+            if self._present is not None:
+                self._present.settle(said)
+
+    async def _executed(self, request: RunRequest) -> tuple[RunOutcome, Run]:
         request = replace(
             request,
             end=Stage.CHAT if self.modes.listen_only and request.end is Stage.TTS != request.start else request.end,
-            no_speech_seconds=self._context.stages.config.hub.follow_up_seconds if self._follows else None,
             after_wake_word=self._after_wake_word,
             listens_on=self._streams,
-            hears_itself=self._hears_itself,
+            hears_itself=self._barge_in.hears_itself,
         )
         stages = self._context.stages
+        if self._present is not None:
+            request = self._present.applied(request, stages.config.hub.follow_up_seconds)
         run = Run(stages, self._context.bus, request, self._emit, heard_seconds=self._sound.heard_seconds)
         self._interruption = None
         self._after_wake_word = False
-        self._failed_with = ""
+        self._failed_with = None
         self._answering.clear()
         self._sounded = False
         if request.start not in (Stage.WAKE, Stage.STT):
             self._answering.set()  # a run that begins with text listens to no command
-        self._last_heard = b""
+        self._barge_in.last_heard = b""
         self._run = task = begin_task(self._perform(run), f"run {self.room.name}")
         watch = stages.background.run(f"barge-in {self.room.name}", lambda: self._watch(task, run))
         try:
@@ -312,19 +345,9 @@ class RunChain:
             await self._device.interrupted(interruption.wake_word)
 
     async def _next_interruption(self) -> Interruption:
-        stages = self._context.stages
-        if self._device.capabilities.speech_interrupts:
-            if self._inbox.ended:  # the run has all of its audio: what comes now is not part of it
-                self._inbox = AudioInbox(_INBOX_SECONDS)
-            return await interrupted_by_speech(stages, self._inbox)
-        interrupter = WakeWordInterrupter(stages, self.room, self._inbox)
-        try:
-            return await interrupter.wait()
-        finally:
-            self._last_heard = interrupter.last_heard
-            sounded_seconds = self._sound.heard_seconds() if self._sounded else 0.0
-            if sounded_seconds >= _ECHO_SECONDS:
-                self._hears_itself = True if interrupter.speech_seconds >= _ECHO_SHARE * sounded_seconds else None
+        if self._device.capabilities.speech_interrupts and self._inbox.ended:
+            self._inbox = AudioInbox(_INBOX_SECONDS)  # the run has all of its audio: what comes now is not part of it
+        return await self._barge_in.wait(self._inbox, lambda: self._sound.heard_seconds() if self._sounded else 0.0)
 
     async def _emit(self, step: RunEvent | Speech) -> None:
         """Do in the room what a step of a run means there."""
@@ -341,20 +364,21 @@ class RunChain:
             case SttStart():
                 self._engage()
             case SttEnd():
+                self._transcript = Transcription(step.text, step.language)
                 self._answering.set()
             case SttResumed():
                 self._answering.clear()
-                if self._sounded and not self._device.capabilities.speech_interrupts:
-                    self._hears_itself = True  # it may have been the answer: the next one shows
+                if self._sounded:
+                    self._barge_in.suspect_echo()
                 await self._sound.silence_answer()
             case TtsEnd():
                 await self._sound.finish_answer()
             case RunFailed():
-                self._failed_with = step.code
+                self._failed_with = step
                 await self._sound.silence_answer()
-                if step.code not in NOBODY_SPOKE:
+                if not self._nobody_spoke:
                     self.activity = Activity.ERROR
-                elif self._follows:
+                elif self._present is not None and self._present.follows:
                     return  # the question was not answered: that is no error in the room
         await self._device.show(step, self.activity)
         # A run that has failed while it waited for the wake word is no concern of anybody in the room.

@@ -115,6 +115,7 @@ class WyomingRoom(BaseRoom):
                     if not isinstance(satellite, dict):
                         self.become(LinkState.NO_SATELLITE, f"{self._uri} is no satellite; is the port right?")
                         return
+                    device.described(satellite)
                     self._heartbeat = _heartbeat(satellite)
                     await connection.send(RunSatellite(), self._heartbeat)
                 elif event.type == "ping":

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from wyoming.asr import Transcript
@@ -56,6 +57,9 @@ class WyomingDevice:
         self._converter: Converter | None = None
         self._zeros_left = 0
         self._streams_for_wake = False
+        self._detects_wake_words = False
+        """Whether it streams only after a wake word that it has detected itself."""
+
         self._detected: str | None = None
         self._repeats: Stage | None = None
         """The end of the runs of a satellite that asks once for a run from the wake word, without `restart_on_end`."""
@@ -65,6 +69,10 @@ class WyomingDevice:
 
         self._reminded_at = float("-inf")
         self._audio_end: asyncio.TimerHandle | None = None
+
+    def described(self, satellite: Mapping[str, object]) -> None:
+        """Take what the satellite says of itself in its `info`."""
+        self._detects_wake_words = bool(satellite.get("active_wake_words"))
 
     async def take(self, event: Event) -> None:
         """Handle an event of the satellite. Raises `ProtocolError` for what makes no sense."""
@@ -76,6 +84,7 @@ class WyomingDevice:
             await self._run_requested(event)
         elif Detection.is_type(event.type):
             self._detected = parsed(Detection.from_event, event).name or "wake word"
+            self.conversation.await_command()
         elif event.type == "played":
             self.output.note_played()
 
@@ -113,7 +122,7 @@ class WyomingDevice:
 
     async def open_microphone(self) -> None:
         """Do nothing where the satellite streams all the time, or when somebody speaks; the protocol opens no other."""
-        if not self._streams_for_wake:
+        if self._detects_wake_words:
             raise SatelliteError(f"{self._room.name} listens only after its own wake word", code="room-cannot-start")
 
     async def set_muted(self, muted: bool) -> None:
@@ -141,6 +150,7 @@ class WyomingDevice:
             return
         start, end = STAGES[request.start_stage], STAGES[request.end_stage]
         self._streams_for_wake = start is Stage.WAKE
+        self._detects_wake_words = start is Stage.STT
         if start is Stage.WAKE and self.conversation.engaged:
             # It streams again in the middle of a command or an answer, which only the wake word may interrupt. Without
             # its pre-buffer's zeros, which would end the command as silence does.
