@@ -36,7 +36,7 @@ class Expectation:
         return request
 
     def settle(self, outcome: Transcription | SatelliteError | None) -> None:
-        """Give whoever waits for it what was said, or why nothing was; None if it was cut off."""
+        """Give to the one who waits for it what was said, or why nothing was; None if it was cut off."""
         if self.heard is None or self.heard.done():
             return
         if isinstance(outcome, Transcription):

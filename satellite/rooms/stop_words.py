@@ -39,7 +39,7 @@ class StopWords:
     async def feed(self, pcm: bytes) -> None:
         """Take canonical audio."""
         word = await self._cutter.feed(pcm)
-        # While one is transcribed others are skipped: whoever feeds this must not wait for them.
+        # While one is transcribed others are skipped: the wake word must not wait for them.
         if word and not self._words.full():
             self._words.put_nowait(word)
 

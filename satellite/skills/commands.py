@@ -232,9 +232,9 @@ class CommandResponder:
             timers.cancel(timer)
         if silenced and not found:
             return _SILENCE
-        if not found and (hushed := find_all(timers.hushed(None), command.timer)):
-            timers.forget_hushed()
-            return responses.cancelled(len(hushed), command.timer.room)
+        if not found and (silenced_lately := find_all(timers.silenced_lately(None), command.timer)):
+            timers.forget_silenced_lately()
+            return responses.cancelled(len(silenced_lately), command.timer.room)
         if not found and self._is_left_to_home_assistant(question):
             return None
         return responses.cancelled(len(found), command.timer.room)
@@ -254,8 +254,8 @@ class CommandResponder:
         intent = command.intent
         if intent in (Intent.CANCEL_TIMER, Intent.PAUSE_TIMER) and self._silence(command.timer, question.place):
             return _SILENCE
-        if intent is Intent.CANCEL_TIMER and self._is_hushed(command.timer, question.place):
-            timers.forget_hushed()
+        if intent is Intent.CANCEL_TIMER and self._is_over(command.timer, question.place):
+            timers.forget_silenced_lately()
             return responses.done(intent)
         state = {Intent.PAUSE_TIMER: TimerState.RUNNING, Intent.UNPAUSE_TIMER: TimerState.PAUSED}.get(intent)
         candidates = [timer for timer in timers.pending() if state in (None, timer.state)]
@@ -286,15 +286,15 @@ class CommandResponder:
                 return False
         return False
 
-    def _is_hushed(self, query: TimerQuery, place: str) -> bool:
+    def _is_over(self, query: TimerQuery, place: str) -> bool:
         """Return whether a timer is meant that has just rung here, or elsewhere if none runs that could be meant.
 
         The wake word before the command has silenced it, so that nothing is left to be cancelled.
         """
         timers = self.scheduler.timers
-        if find_all(timers.hushed(place), query):
+        if find_all(timers.silenced_lately(place), query):
             return True
-        return bool(find_all(timers.hushed(None), query)) and not find_all(timers.pending(), query)
+        return bool(find_all(timers.silenced_lately(None), query)) and not find_all(timers.pending(), query)
 
     def _extend(self, command: Command, timer: Timer, responses: Responses, language: str) -> str:
         """Extend or shorten a timer."""

@@ -16,7 +16,7 @@ RING_SECONDS = 120.0
 LATE_SECONDS = 3600.0
 """How late a timer that ended while the daemon was off still rings; after that it is only reported."""
 
-HUSHED_SECONDS = 10.0
+SILENCED_LATELY_SECONDS = 10.0
 """How long after it was silenced a timer is still spoken of."""
 
 MISSED_SECONDS = 24 * 3600.0
@@ -159,7 +159,7 @@ class Timers:
         self._on_event = on_event
         self._timers: dict[str, Timer] = {}
         self._rings: dict[str, _Ring] = {}
-        self._hushed: list[tuple[float, Timer]] = []
+        self._silenced_lately: list[tuple[float, Timer]] = []
         """What was silenced lately, and when."""
 
     def all(self) -> list[Timer]:
@@ -246,18 +246,22 @@ class Timers:
         for timer in rang:
             self._drop(timer, TimerEventKind.SILENCED)
         now = self._clock()
-        lately = [one for one in self._hushed if now - one[0] <= HUSHED_SECONDS]
-        self._hushed = [*lately, *((now, timer) for timer in rang)]
+        lately = [one for one in self._silenced_lately if now - one[0] <= SILENCED_LATELY_SECONDS]
+        self._silenced_lately = [*lately, *((now, timer) for timer in rang)]
         return rang
 
-    def hushed(self, place: str | None) -> list[Timer]:
+    def silenced_lately(self, place: str | None) -> list[Timer]:
         """Return those that rang in a place and were silenced in the last ten seconds; None is the whole house."""
         now = self._clock()
-        return [timer for at, timer in self._hushed if now - at <= HUSHED_SECONDS and place in (None, timer.place)]
+        return [
+            timer
+            for at, timer in self._silenced_lately
+            if now - at <= SILENCED_LATELY_SECONDS and place in (None, timer.place)
+        ]
 
-    def forget_hushed(self) -> None:
-        """Whoever has silenced them has been told that they are over."""
-        self._hushed.clear()
+    def forget_silenced_lately(self) -> None:
+        """Forget what was silenced: somebody has been told that it is over."""
+        self._silenced_lately.clear()
 
     def heard(self, timers: Iterable[Timer]) -> None:
         """Record that these could be heard ringing, or were reported as missed."""
