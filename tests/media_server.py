@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
+from satellite.audio.encoding import AAC, FLAC, MP3, OGG, WAV, SoundType, encoded
 from satellite.audio.pcm import AudioFormat
-from satellite.http.encoding import AAC, FLAC, MP3, OGG, WAV, SoundType, encoded
 
 FORMATS: dict[str, SoundType] = {"wav": WAV, "mp3": MP3, "ogg": OGG, "flac": FLAC, "aac": AAC}
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import APIResponse, Browser, Page, Route, ViewportSize, expect
 
+from satellite.audio.encoding import wav
 from satellite.audio.pcm import CANONICAL
-from satellite.http.encoding import wav
 from tests.browser import DESK, PHONE, opened, relayed, running
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import added_rooms

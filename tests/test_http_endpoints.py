@@ -14,10 +14,11 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
+from satellite.audio import encoding
+from satellite.audio.encoding import wav
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL
-from satellite.http import encoding, speech_api
+from satellite.http import speech_api
 from satellite.http.context import perform
-from satellite.http.encoding import wav
 from satellite.http.error_codes import status_of
 from satellite.monitoring.status import Status
 from tests.doubles.satellite import ScriptedSatellite
@@ -215,7 +216,7 @@ def test_an_encoder_that_fails_ends_the_run(
         return made[-1]
 
     monkeypatch.setattr(speech_api, "perform", kept)
-    monkeypatch.setattr(encoding, "_Encoder", None)
+    monkeypatch.setattr(encoding, "Encoder", None)
     with pytest.raises(httpx.RemoteProtocolError):
         http.post("/tts", json={"text": LONG * 10}, headers={"Accept": "audio/mpeg"})
     daemon.settle()

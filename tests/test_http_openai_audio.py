@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
+from satellite.audio.encoding import wav
 from satellite.audio.pcm import CANONICAL
-from satellite.http.encoding import wav
 from tests.http_daemon import QUESTION
 
 pytestmark = pytest.mark.models

@@ -15,8 +15,7 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.errors import SatelliteError, Stage
-from satellite.rooms.room import LinkState
-from satellite.rooms.wyoming import WyomingRoom
+from satellite.rooms.room import BaseRoom, LinkState
 from satellite.wire import client
 from tests.driven_rooms import hub_of
 from tests.running_daemon import RunningDaemon, on_loop_of
@@ -64,7 +63,7 @@ async def peer(**answers: list[dict[str, Any]]) -> AsyncIterator[Peer]:
 
 
 @asynccontextmanager
-async def room(daemon: RunningDaemon, **answers: list[dict[str, Any]]) -> AsyncIterator[tuple[Peer, WyomingRoom]]:
+async def room(daemon: RunningDaemon, **answers: list[dict[str, Any]]) -> AsyncIterator[tuple[Peer, BaseRoom]]:
     async with peer(**answers) as one:
         hub = hub_of(daemon.daemon, WyomingRoomSettings(name="odd", uri=one.uri))
         hub.start()

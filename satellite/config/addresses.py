@@ -46,6 +46,16 @@ def wyoming_uri(value: str) -> str:
     return value
 
 
+def esphome_uri(value: str) -> str:
+    """Return an address such as `esphome://host` or `esphome://host:port` as it is; raises ValueError otherwise."""
+    parts = _split(value, "esphome://host")
+    if parts.scheme != "esphome":
+        raise ValueError("expected an address such as esphome://host")
+    if "@" in parts.netloc or parts.path.strip("/") or "?" in value or "#" in value:
+        raise ValueError("expected nothing but host and port, as in esphome://host:6053")
+    return value
+
+
 def host(value: str) -> str:
     """Return an address or a name to listen on, without brackets; raises ValueError with what was expected."""
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value

@@ -68,6 +68,9 @@ MediaUrl = Annotated[str, AfterValidator(addresses.media_url), Field(max_length=
 WyomingUri = Annotated[str, AfterValidator(addresses.wyoming_uri)]
 """Address of a Wyoming server, such as tcp://gpu1:10300."""
 
+EsphomeUri = Annotated[str, AfterValidator(addresses.esphome_uri)]
+"""Address of an ESPHome device, such as esphome://192.168.1.30."""
+
 Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])]
 """One address or several."""
 

@@ -174,11 +174,18 @@ def _keys_at(loc: Where) -> Collection[str]:
     sections: Sequence[type[Settings]] = [Config]
     for step in loc[:-1]:
         fields = sections[0].model_fields
-        if len(sections) > 1:  # a union: the location names the part that was chosen by its `type`
-            sections = [one for one in sections if step in get_args(one.model_fields["type"].annotation)] or sections
+        if len(sections) > 1:  # a union: the location names the part that was chosen by its `type` or its scheme
+            sections = [one for one in sections if step in _tags(one)] or sections
         elif step in fields:
             sections = list(_sections(fields[str(step)].annotation)) or sections
     return sections[0].model_fields.keys()
+
+
+def _tags(section: type[Settings]) -> Collection[str]:
+    """Return the names by which a union's part is chosen."""
+    if "type" in section.model_fields:
+        return get_args(section.model_fields["type"].annotation)
+    return (getattr(section, "scheme", ""),)
 
 
 def _sections(annotation: object) -> Iterator[type[Settings]]:

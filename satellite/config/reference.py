@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from satellite.config.base import Settings
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings
-from satellite.config.rooms import WyomingRoomSettings
+from satellite.config.rooms import EsphomeRoomSettings, WyomingRoomSettings
 from satellite.config.settings import Config, WakeWordSettings
 
 _WIDTH = 120
@@ -37,7 +37,8 @@ _BASIC = {
 """Settings that most households need, by section; an empty tuple is a setting without section."""
 
 _ELEMENTS: tuple[tuple[str, str, type[Settings]], ...] = (
-    ("Each entry of `rooms`", "- ", WyomingRoomSettings),
+    ("An entry of `rooms` that is a Wyoming satellite", "- ", WyomingRoomSettings),
+    ("An entry of `rooms` that is an ESPHome device", "- ", EsphomeRoomSettings),
     ("An entry of `chat.providers` with `type: ollama`", "- ", OllamaSettings),
     ("An entry of `chat.providers` with `type: openai`", "- ", OpenAISettings),
     ("An entry of `chat.providers` with `type: local`", "- ", LocalSettings),

@@ -1,10 +1,24 @@
 """The settings of the rooms: the satellites that the daemon connects to, and how it converses there."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from satellite.config.base import DiskPath, Language, MediaUrl, Name, Seconds, Settings, WyomingUri
+from satellite.config.base import (
+    DiskPath,
+    EsphomeUri,
+    Host,
+    Language,
+    MediaUrl,
+    Name,
+    Seconds,
+    Settings,
+    WyomingUri,
+)
+
+_ESPHOME_PORT = 6053
 
 
 class RoomSettings(Settings):
@@ -41,8 +55,61 @@ class RoomSettings(Settings):
 class WyomingRoomSettings(RoomSettings):
     """A Wyoming satellite that the daemon connects to."""
 
+    scheme: ClassVar = "tcp"
+
     uri: WyomingUri
     """Address of the satellite, such as tcp://192.168.1.20:10700."""
+
+
+class EsphomeRoomSettings(RoomSettings):
+    """A device that speaks ESPHome's native API: Voice PE, Satellite1, ReSpeaker, linux-voice-assistant."""
+
+    scheme: ClassVar = "esphome"
+
+    uri: EsphomeUri
+    """Address of the device, such as esphome://192.168.1.30, with :PORT where that is not 6053."""
+
+    key_file: DiskPath | None = None
+    """File with the device's encryption key, 44 characters, as in its YAML (`api: {encryption: {key: …}}`).
+
+    Without it, systemd's credential esphome.NAME.key, where NAME is that of the room. A device that does not encrypt
+    has no key.
+    """
+
+    wake_words: tuple[str, ...] | None = None
+    """Wake words that the device listens for, of its own ones or of `wake.custom_directory`; null leaves its choice.
+
+    An empty list says that it has none, such as one that begins by a button.
+    """
+
+    media_host: Host | None = None
+    """Address of this machine at which the device fetches sound; null is that of the connection to the device."""
+
+    microphone_channel: Literal[1, 2] = 1
+    """Channel that is listened to, of a device that sends two; the second one is mostly without echo cancellation."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the device."""
+        parts = urlsplit(self.uri)
+        assert parts.hostname is not None
+        return parts.hostname, parts.port or _ESPHOME_PORT
+
+
+def _scheme(room: object) -> str:
+    """Return the scheme of a room's address, which says what kind of room it is; that of Wyoming where it is wrong."""
+    uri = room.get("uri") if isinstance(room, Mapping) else getattr(room, "uri", None)
+    scheme = uri.partition(":")[0] if isinstance(uri, str) else ""
+    return scheme if scheme == EsphomeRoomSettings.scheme else WyomingRoomSettings.scheme
+
+
+DialledRoomSettings = WyomingRoomSettings | EsphomeRoomSettings
+
+RoomEntry = Annotated[
+    Annotated[WyomingRoomSettings, Tag("tcp")] | Annotated[EsphomeRoomSettings, Tag("esphome")],
+    Discriminator(_scheme),
+]
+"""An entry of `rooms`; its kind is chosen by the scheme of its `uri`."""
 
 
 class HubSettings(Settings):
@@ -53,6 +120,9 @@ class HubSettings(Settings):
 
     follow_up_seconds: Seconds = 6.0
     """Time to wait for a follow-up without the wake word, in seconds."""
+
+    media_port: int = Field(0, ge=0, le=65535)
+    """Port at which ESPHome devices fetch sound from this machine; 0 is any free one, for which no firewall is open."""
 
     arbitration_seconds: float = Field(0.3, ge=0, le=2)
     """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers."""

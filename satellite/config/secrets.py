@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from satellite.config.chat import OllamaSettings, OpenAISettings
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.http import HttpSettings
+from satellite.config.rooms import EsphomeRoomSettings
 from satellite.errors import ConfigError, ConfigUnreadable
 
 SERVICE_FOLDER = Path("/etc/satellite/credentials")
@@ -53,6 +54,8 @@ class SecretSource:
     """Name of systemd's credential; that of the setting `given` is the same."""
 
     given: SecretStr | None = None
+    file_setting: str = "api_key_file"
+    """What the setting of `file` is called, where there is no other setting."""
 
     def find(self) -> Secret:
         """Return the secret from the file, the settings, the environment, or systemd's credentials; blocks.
@@ -69,7 +72,7 @@ class SecretSource:
             for name in (self.credential, f"{_FOLDER}{self.credential}"):
                 if (file := Path(folder, name)).exists():
                     return self._checked(self._read(file), f"the credential {self.credential}")
-        settings = "token_file, token" if self.kind == "token" else "api_key_file"
+        settings = "token_file, token" if self.kind == "token" else self.file_setting
         source = f"neither {settings}, ${self.variable} nor a credential {self.credential}"
         return Secret("", source, self.kind, self._is_kept_for_service())
 
@@ -125,3 +128,10 @@ def chat_key(settings: OllamaSettings | OpenAISettings) -> SecretSource:
     """Return where the key of a chat provider may be."""
     variable = re.sub(r"\W", "_", settings.name, flags=re.ASCII).upper() + "_API_KEY"
     return SecretSource("the key", "key", settings.api_key_file, variable, f"{settings.name}.key")
+
+
+def esphome_key(settings: EsphomeRoomSettings) -> SecretSource:
+    """Return where the encryption key of an ESPHome device may be."""
+    name = re.sub(r"\W", "_", settings.name)
+    variable, credential = f"ESPHOME_{name.upper()}_KEY", f"esphome.{name}.key"
+    return SecretSource("the key", "key", settings.key_file, variable, credential, file_setting="key_file")

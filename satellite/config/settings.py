@@ -31,7 +31,7 @@ from satellite.config.chat import (
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettings, SoundDeviceSettings
 from satellite.config.http import HttpSettings
-from satellite.config.rooms import HubSettings, WyomingRoomSettings
+from satellite.config.rooms import HubSettings, RoomEntry
 
 
 class WyomingSettings(Settings):
@@ -351,8 +351,8 @@ class Config(Settings):
     phrases: PhraseSettings = PhraseSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
 
-    rooms: tuple[WyomingRoomSettings, ...] = Field((), max_length=200)
-    """Wyoming satellites that the daemon connects to and holds conversations with."""
+    rooms: tuple[RoomEntry, ...] = Field((), max_length=200)
+    """Wyoming satellites and ESPHome devices that the daemon connects to and holds conversations with."""
 
     hub: HubSettings = HubSettings()
     microphone: SoundDeviceSettings = SoundDeviceSettings()
@@ -372,13 +372,14 @@ class Config(Settings):
 
     @property
     def ports(self) -> dict[tuple[str, str], tuple[int, Sequence[str]]]:
-        """Every port that the daemon opens, with the hosts at which it is open, by section and key."""
+        """Every fixed port of the daemon, with the hosts at which it is open from the start, by section and key."""
         keys = ("port", "wake_port", "stt_port", "tts_port", "handle_port")
         ports = {("wyoming", key): (getattr(self.wyoming, key), self.wyoming.host) for key in keys}
         if self.home_assistant_satellite.enabled:
             ports["home_assistant_satellite", "port"] = (self.home_assistant_satellite.port, self.wyoming.host)
         if self.http.enabled:
             ports["http", "port"] = (self.http.port, (self.http.host,))
+        ports["hub", "media_port"] = (self.hub.media_port or None, ())
         return {where: one for where, one in ports.items() if one[0] is not None}
 
     def listening(self) -> Iterator[tuple[str, int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from satellite.config import loader
 from satellite.config.chat import LocalSettings
 from satellite.config.consistency import Problems, Where, contradictions, places
+from satellite.config.rooms import EsphomeRoomSettings
 from satellite.config.secrets import http_token
 from satellite.config.settings import Config, WakeSettings, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
@@ -97,7 +98,9 @@ def _custom_wake_words(wake: WakeSettings) -> set[str]:
 
 def _words_mentioned(config: Config) -> Iterator[tuple[Where, str]]:
     lists: list[tuple[Where, Sequence[str]]] = [(("wake", "words"), config.wake.words)]
-    lists += [((*where, "wake_words"), place.wake_words or ()) for where, place in places(config)]
+    # An ESPHome device knows its own words, which the daemon learns from it.
+    ours = [(where, place) for where, place in places(config) if not isinstance(place, EsphomeRoomSettings)]
+    lists += [((*where, "wake_words"), place.wake_words or ()) for where, place in ours]
     for where, words in lists:
         for index, word in enumerate(words):
             yield (*where, index), word

@@ -36,6 +36,7 @@ from satellite.rooms.device import RoomContext
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
+from satellite.rooms.media_listener import MediaListener
 from satellite.services.session import ALL_STAGES, Session
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
@@ -81,7 +82,9 @@ class Daemon:
         """The timers of the house; None where commands are disabled."""
 
         self._responders, self._stages = self._built_stages()
-        context = RoomContext(self._stages, self.bus, Arbiter(config.hub.arbitration_seconds), self.timer_scheduler)
+        self._media = MediaListener(0 if free_ports else config.hub.media_port)
+        arbiter = Arbiter(config.hub.arbitration_seconds)
+        context = RoomContext(self._stages, self.bus, arbiter, self.timer_scheduler, self._media)
         room = self._places.host
         self.host = None if room is None else HostRoom(room, config.microphone, config.speaker, context)
         """The host's own room, if it has a microphone."""
@@ -163,6 +166,7 @@ class Daemon:
             ("http", self._http.stop),
             *([] if self._presence is None else [("the announcement", self._presence.stop)]),
             ("the rooms", self.hub.stop),
+            ("the sound for rooms", self._media.close),
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
             ("the background tasks", self.background.close),

@@ -10,8 +10,8 @@ from satellite.daemon.config_check import without_files
 from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")
-_FIXED = ("deadlines.chat_first_token_seconds",)
-"""Settings of these sections that an engine is built with."""
+_FIXED = ("deadlines.chat_first_token_seconds", "hub.media_port")
+"""Settings of these sections that something is built with."""
 
 
 def merge(running: Config, wanted: Config) -> tuple[Config, list[str]]:

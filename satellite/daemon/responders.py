@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettings
-from satellite.config.rooms import RoomSettings, WyomingRoomSettings
+from satellite.config.rooms import RoomSettings
 from satellite.config.settings import Config
 from satellite.engines.slot import Engines
 from satellite.languages import family
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Places:
     """The rooms of the house."""
 
-    satellites: Sequence[WyomingRoomSettings]
+    satellites: Sequence[RoomSettings]
     host: HostRoomSettings | None
     """The host's own room, if it has a microphone."""
 

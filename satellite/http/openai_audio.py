@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
 from starlette.responses import PlainTextResponse, Response
 
+from satellite.audio.encoding import AAC, FLAC, MP3, OGG, PCM, WAV
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
 from satellite.http.context import run_request
 from satellite.http.dependencies import ClientAddress, Parts
-from satellite.http.encoding import AAC, FLAC, MP3, OGG, PCM, WAV
 from satellite.http.openai_parameters import refuse, unsupported
 from satellite.http.openai_schemas import OpenAISpeech
 from satellite.http.problems import responses

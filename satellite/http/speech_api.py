@@ -9,13 +9,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from satellite.audio.encoding import BY_MEDIA_TYPE, WAV, SoundType, encoded, wav
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError, Stage, TextToSpeechError
 from satellite.events import TtsEnd
 from satellite.http.chat_api import answer
 from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
 from satellite.http.dependencies import ClientAddress, Parts
-from satellite.http.encoding import BY_MEDIA_TYPE, WAV, SoundType, encoded, require, wav
+from satellite.http.error_codes import HttpError
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
 from satellite.http.replies import Streamed, json_response, preferred
@@ -103,7 +104,7 @@ async def streamed(
     rate: int | None = None,
 ) -> Response:
     """Return a response with the sound of a run, streamed; errors before its first sound are raised."""
-    require(form)
+    _require(form)
     steps = perform(context, run, recording)
     outcome = Outcome(run)
     try:
@@ -167,3 +168,11 @@ def _whole(sound: list[Speech]) -> dict[str, object]:
         "seconds": round(len(pcm) / (layout.rate * layout.frame_bytes), 3),
         "base64": base64.b64encode(wav(pcm, layout)).decode(),
     }
+
+
+def _require(sound: SoundType) -> None:
+    """Raise `HttpError` where FFmpeg lacks the encoder."""
+    import av
+
+    if sound.codec not in av.codecs_available:
+        raise HttpError(f"there is no encoder for {sound.media_type} here", code="http-not-acceptable")

@@ -11,6 +11,7 @@ from satellite.events import RunBus, RunEvent
 from satellite.pipeline.request import RunRequest
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.media import MediaServer
 from satellite.rooms.playback import SoundOutput
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import TimerEvent
@@ -26,6 +27,9 @@ class RoomContext:
     scheduler: TimerScheduler | None = None
     """The timers, which ring in the rooms where they were set; None disables them."""
 
+    media: MediaServer | None = None
+    """Where devices fetch sound that they are given an address of; None where no device does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -36,6 +40,9 @@ class Capabilities:
 
     timers: bool = False
     """It shows timers."""
+
+    rings: bool = False
+    """It rings by itself for timers that have ended, with a sound of its own."""
 
     speech_interrupts: bool = False
     """Any speech during an answer is the next command, since the microphone does not hear the answer (the echo is

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from satellite.config.rooms import WyomingRoomSettings
+from satellite.config.rooms import DialledRoomSettings, EsphomeRoomSettings
 from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import Room, RoomStatus
 from satellite.rooms.wyoming import WyomingRoom
@@ -16,12 +17,12 @@ class Hub:
     """Keeps every configured satellite connected; one that is broken hurts no other."""
 
     def __init__(
-        self, rooms: tuple[WyomingRoomSettings, ...], context: RoomContext, others: Sequence[Room] = ()
+        self, rooms: tuple[DialledRoomSettings, ...], context: RoomContext, others: Sequence[Room] = ()
     ) -> None:
         """Prepare to drive the satellites of `rooms`, and `others`, rooms of another transport."""
         self._context = context
         self._others = list(others)
-        self.satellites = [WyomingRoom(room, context) for room in rooms]
+        self.satellites = [_dialled(room, context) for room in rooms]
         self._tasks: dict[Room, Supervised] = {}
         self._started = False
 
@@ -60,12 +61,12 @@ class Hub:
         for room in self.rooms:
             self._begin(room)
 
-    async def apply(self, rooms: tuple[WyomingRoomSettings, ...]) -> None:
+    async def apply(self, rooms: tuple[DialledRoomSettings, ...]) -> None:
         """Drive the satellites of `rooms` from now on: one whose settings are the same stays connected."""
         self._context.arbiter.configure(self._context.stages.config.hub.arbitration_seconds)
         kept = {room.settings: room for room in self.satellites if room.settings in rooms}
         gone = [room for room in self.satellites if room.settings not in kept]
-        self.satellites = [kept.get(room) or WyomingRoom(room, self._context) for room in rooms]
+        self.satellites = [kept.get(room) or _dialled(room, self._context) for room in rooms]
         # Before the new rooms are connected: one of them may be the same satellite by another name.
         await end_tasks(*(self._tasks.pop(room).task for room in gone))
         for satellite in self.satellites:
@@ -97,6 +98,12 @@ class Hub:
 
     def _begin(self, room: Room) -> None:
         self._tasks[room] = self._context.stages.background.run(f"room {room.settings.name}", room.run)
+
+
+def _dialled(settings: DialledRoomSettings, context: RoomContext) -> WyomingRoom | EsphomeRoom:
+    if isinstance(settings, EsphomeRoomSettings):
+        return EsphomeRoom(settings, context)
+    return WyomingRoom(settings, context)
 
 
 async def _announce(room: Room, sound: SharedSound) -> None:

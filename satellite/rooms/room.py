@@ -30,6 +30,9 @@ class LinkState(StrEnum):
     NO_SATELLITE = "no-satellite"
     """Something else listens there."""
 
+    NO_KEY = "no-key"
+    """Its encryption key is missing or wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoomStatus:

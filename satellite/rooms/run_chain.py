@@ -34,6 +34,7 @@ from satellite.rooms.barge_in import BargeIn, Interruption
 from satellite.rooms.chimes import Cue
 from satellite.rooms.device import Activity, Device, RoomContext, RoomModes
 from satellite.rooms.expectation import Expectation
+from satellite.rooms.playback import SharedSound
 from satellite.rooms.ringing import Ringing
 from satellite.rooms.room_sound import RoomSound
 from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
@@ -72,7 +73,8 @@ class RunChain:
         """The timers, to be run while the device is connected; None where none can ring."""
 
         if context.scheduler is not None and device.capabilities.speaker:
-            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, self._sound.ring)
+            ring = _rung_by_device if device.capabilities.rings else self._sound.ring
+            self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring)
         self._loudness = Loudness()
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._task: asyncio.Task[None] | None = None
@@ -158,6 +160,11 @@ class RunChain:
             self._converse(replace(request, start=start), restart=restart), f"room {self.room.name}"
         )
         self._task.add_done_callback(self._ended_unexpectedly)
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until the chain of runs that is under way has ended, for `seconds` at most."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=seconds)
 
     async def close(self) -> None:
         """End the runs that are under way; may be called twice."""
@@ -395,3 +402,7 @@ class RunChain:
         if not self._claim(name):
             self._lose()
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
+
+
+async def _rung_by_device(_sound: SharedSound) -> None:
+    """Do nothing: the device has been told that the timer has ended, and rings."""

@@ -24,6 +24,9 @@ _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, loggin
 NOISY = ("httpx", "httpcore", "ollama", "zeroconf", "huggingface_hub", "filelock")
 """Libraries that log below warning only at debug."""
 
+REPORTED = ("aioesphomeapi",)
+"""Libraries whose warnings the daemon puts into words itself: they log errors only, but at debug."""
+
 
 def set_up(level: str) -> None:
     """Log at `level` (debug, info, warning, error) and above, to the journal or else to standard error."""
@@ -40,6 +43,8 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(level.upper())
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
+    for reported in REPORTED:
+        logging.getLogger(reported).setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
 
 
 def log_words(whose: str, heard: str, said: str | None = None, **fields: str) -> None:

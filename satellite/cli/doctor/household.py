@@ -12,11 +12,13 @@ from satellite.audio.pcm import Converter, read_wav
 from satellite.cli.doctor import unit
 from satellite.cli.doctor.findings import Finding, Target, bad, good, note
 from satellite.config.host import SoundDeviceSettings
+from satellite.config.rooms import DialledRoomSettings, EsphomeRoomSettings
 from satellite.config.settings import Config
 from satellite.engines.remote.hosts import Hosts
 from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.languages import closest
 from satellite.pipeline import warm_up
+from satellite.rooms.esphome.probe import encrypts
 from satellite.wire import client
 from satellite.wire.client import JsonObject
 
@@ -113,7 +115,7 @@ async def _elsewhere(target: Target) -> Sequence[Finding]:
 
 async def _rooms(target: Target) -> Sequence[Finding]:
     if target.state is None:
-        return [await _described(room.name, room.uri) for room in target.config.rooms]
+        return [await _seen(room) for room in target.config.rooms]
     return [_driven(room) for room in target.state["rooms"]]
 
 
@@ -122,13 +124,29 @@ def _driven(room: JsonObject) -> Finding:
     what = f"room {room['room']}"
     if room["state"] == "connected":
         return good(what, f"is connected, {room['doing']}" if room.get("doing") else "is connected")
+    esphome = str(room["uri"]).startswith("esphome:")
+    device = "disable the device's Assist satellite entity" if esphome else "delete the satellite"
     remedies = {
-        "held": "in Home Assistant, Settings → Devices & services: delete the satellite; or delete the room here",
+        "held": f"in Home Assistant, Settings → Devices & services: {device}; or delete the room here",
         "no-satellite": "satellite rooms discover",
+        "no-key": "key_file: in the room's entry, with the key of the device; docs/esphome.md says where it is found",
         "connecting": "satellite rooms",
     }
     dial = "satellite rooms devices" if room["uri"] == "local" else "satellite rooms discover"
     return bad(what, f"{room['state']}: {room['message']}", remedies.get(room["state"], dial))
+
+
+async def _seen(room: DialledRoomSettings) -> Finding:
+    """Report whether a satellite is there, without claiming it."""
+    if not isinstance(room, EsphomeRoomSettings):
+        return await _described(room.name, room.uri)
+    what, remedy = f"room {room.name}", "is it switched on? satellite rooms discover"
+    try:
+        encrypted = await encrypts(*room.address)
+    except (SatelliteError, OSError) as error:
+        return bad(what, str(error), remedy)
+    form = "encrypted" if encrypted else "not encrypted"
+    return good(what, f"answers, {form}; start the daemon to see whether it is free")
 
 
 async def _described(name: str, uri: str) -> Finding:

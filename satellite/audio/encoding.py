@@ -7,10 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from satellite.audio.pcm import AudioFormat
-from satellite.http.error_codes import HttpError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +31,10 @@ WAV = SoundType("audio/wav", "wav", "pcm_s16le", None, (("fflags", "+bitexact"),
 PCM = SoundType("audio/pcm", "s16le", "pcm_s16le")
 OGG = SoundType("audio/ogg", "ogg", "libopus", 48_000, (("page_duration", "20000"),))
 MP3 = SoundType("audio/mpeg", "mp3", "libmp3lame", None, (("write_xing", "0"),))
-FLAC = SoundType("audio/flac", "flac", "flac")
+FLAC = SoundType("audio/flac", "flac", "flac", None, (("metadata_header_padding", "0"),))
 AAC = SoundType("audio/aac", "adts", "aac")
 
 BY_MEDIA_TYPE = {one.media_type: one for one in (WAV, PCM, OGG, MP3)}
-
-
-def require(sound: SoundType) -> None:
-    """Raise `HttpError` where FFmpeg lacks the encoder."""
-    import av
-
-    if sound.codec not in av.codecs_available:
-        raise HttpError(f"there is no encoder for {sound.media_type} here", code="http-not-acceptable")
 
 
 async def encoded(
@@ -53,7 +42,7 @@ async def encoded(
 ) -> AsyncGenerator[bytes, None]:
     """Yield 16-bit mono `pieces` as `sound`, with `rate` samples a second if given."""
     # Encoding takes milliseconds of CPU time, and opening an encoder more: not on the event loop.
-    encoder = await asyncio.to_thread(_Encoder, source, sound, rate or sound.rate or source.rate)
+    encoder = await asyncio.to_thread(Encoder, source, sound, rate or sound.rate or source.rate)
     async for pcm in pieces:
         if data := await asyncio.to_thread(encoder.encode, pcm):
             yield data
@@ -86,28 +75,46 @@ class _Written:
         return data
 
 
-class _Encoder:
-    def __init__(self, source: AudioFormat, sound: SoundType, rate: int) -> None:
+class Encoder:
+    """Encodes 16-bit sound piece by piece."""
+
+    def __init__(self, source: AudioFormat, sound: SoundType, rate: int, *, frame_samples: int | None = None) -> None:
+        """Open an encoder of `source` as `sound` at `rate`; this takes milliseconds.
+
+        It keeps back less than a frame, of `frame_samples` where the codec may choose: else what it takes for best.
+        """
         import av
 
         self._source = source
+        self._layout = "mono" if source.channels == 1 else "stereo"
         self._file = _Written()
         options = {"flush_packets": "1", **dict(sound.options)}
         self._container: Any = av.open(self._file, "w", format=sound.container, options=options)
-        self._stream: Any = self._container.add_stream(sound.codec, rate=rate, layout="mono")
+        size = {} if frame_samples is None else {"frame_size": str(frame_samples), "compression_level": "0"}
+        self._stream: Any = self._container.add_stream(sound.codec, rate=rate, layout=self._layout, options=size)
         context: Any = self._stream.codec_context
-        self._resampler = av.AudioResampler(context.format.name, "mono", rate)
+        self._resampler = av.AudioResampler(context.format.name, self._layout, rate)
+
+    def header(self) -> bytes:
+        """Return what every reader of the sound needs first; at most once, before `encode`."""
+        self._container.start_encoding()
+        return self._file.taken()
 
     def encode(self, pcm: bytes) -> bytes:
+        """Return what becomes of the next whole frames of sound, and of the rest of those before."""
+        import numpy as np
         from av import AudioFrame
 
         if pcm:
-            frame = AudioFrame.from_ndarray(np.frombuffer(pcm, np.int16).reshape(1, -1), format="s16", layout="mono")
+            frame = AudioFrame.from_ndarray(
+                np.frombuffer(pcm, np.int16).reshape(1, -1), format="s16", layout=self._layout
+            )
             frame.sample_rate = self._source.rate
             self._mux(self._resampler.resample(frame))
         return self._file.taken()
 
     def finish(self) -> bytes:
+        """Return the end; to be called last."""
         self._mux([*self._resampler.resample(None), None])
         self._container.close()
         return self._file.taken()

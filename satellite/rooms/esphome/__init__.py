@@ -1,0 +1,1 @@
+"""Devices that speak the native API of ESPHome as rooms."""

@@ -1,0 +1,337 @@
+"""A connected ESPHome device as the device of a conversation: its microphone, its turns, its timers."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from aioesphomeapi.client import APIClient
+from aioesphomeapi.core import APIConnectionError
+from aioesphomeapi.model import (
+    EntityInfo,
+    VoiceAssistantAnnounceFinished,
+    VoiceAssistantAudioSettings,
+    VoiceAssistantEventType,
+    VoiceAssistantFeature,
+    VoiceAssistantTimerEventType,
+)
+
+from satellite.config.rooms import EsphomeRoomSettings
+from satellite.errors import CannotListen, SatelliteError, Stage
+from satellite.events import RunEvent
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
+from satellite.rooms.esphome.entities import Entities
+from satellite.rooms.esphome.output import FetchedOutput, SpeakerOutput
+from satellite.rooms.esphome.turn import Turn
+from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own_wake_words
+from satellite.rooms.lead_in import LeadIn
+from satellite.rooms.media import MediaStream
+from satellite.rooms.run_steps import wants_more
+from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
+from satellite.tasks import begin_task, end_tasks
+
+_LOGGER = logging.getLogger(__name__)
+
+ERRORS = (APIConnectionError, TimeoutError)
+"""What the methods of this package raise when the device is gone."""
+
+_WAITING_CHUNKS = 640
+"""Of 32 ms: as long as the longest command."""
+
+_ENDING_SECONDS = 1.0
+_SILENCE_SECONDS = 0.1
+_ANNOUNCEMENT_SECONDS = 3600.0
+
+_TIMER_EVENTS = {
+    TimerEventKind.STARTED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_STARTED,
+    TimerEventKind.UPDATED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_UPDATED,
+    TimerEventKind.CANCELLED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_CANCELLED,
+    TimerEventKind.FINISHED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_FINISHED,
+}
+
+
+class EsphomeDevice:
+    """One device while it is connected, with the conversation that is held there."""
+
+    def __init__(
+        self,
+        client: APIClient,
+        address: str,
+        flags: int,
+        entities: Sequence[EntityInfo],
+        room: EsphomeRoomSettings,
+        context: RoomContext,
+        modes: RoomModes,
+    ) -> None:
+        """Be the server of the device at the IP `address`, which has the `VoiceAssistantFeature` `flags`."""
+        self.turn: Turn | None = None
+        """The turn that is under way, or the last one."""
+
+        self.failed = asyncio.Event()
+        """Set when the conversation cannot go on."""
+
+        self.asked = asyncio.Event()
+        """Set once the device has asked for a turn: it is ours."""
+
+        self.entities = Entities(client, entities, self._note_modes)
+        bare_speaker = bool(flags & VoiceAssistantFeature.SPEAKER) and self.entities.played is None
+        self.capabilities = Capabilities(
+            speaker=bare_speaker or self.entities.played is not None,
+            timers=bool(flags & VoiceAssistantFeature.TIMERS),
+            rings=bool(flags & VoiceAssistantFeature.TIMERS),
+            listens_again=True,
+        )
+        self.output: FetchedOutput | SpeakerOutput = SpeakerOutput(self)
+        if (played := self.entities.played) is not None:
+            self.output = FetchedOutput(self, played.layout, LeadIn(room.lead_in_seconds))
+        self._client = client
+        self._address = address
+        self._flags = flags
+        self._room = room
+        self._context = context
+        # The wake words of the room are the device's, and so are the sounds at the beginning and the end of a command.
+        settings = room.model_copy(update={"wake_words": None, "sounds": False})
+        self.conversation = Conversation(self, settings, context, modes)
+        self._heard: asyncio.Queue[bytes | str] = asyncio.Queue(_WAITING_CHUNKS)
+        """Audio, and requests to begin a turn, which are the phrase of the wake word or empty."""
+
+        self._listens_again = False
+        """Whether the device opens its microphone by itself after the present answer."""
+
+        self._follows = False
+        self._missing = ""
+        """Configured wake words that the device cannot listen for."""
+
+        self._announcement: asyncio.Task[object] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    @property
+    def trouble(self) -> str:
+        """Return what is wrong with the device, though it is connected; empty if nothing is known to be."""
+        missing = f"it does not know the wake word {self._missing}, or has no room for it" if self._missing else ""
+        return "; ".join(filter(None, (self.output.trouble, missing)))
+
+    def subscribe(self) -> None:
+        """Ask the device to be its server, once more if that was done: it does not say whether it agrees."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        self._unsubscribe = self._client.subscribe_voice_assistant(
+            handle_start=self._start,
+            handle_stop=self._stop,
+            handle_audio=self._hear,
+            handle_announcement_finished=self._announcement_finished,
+        )
+
+    async def choose_wake_words(self) -> bool:
+        """Offer the device the wake words of the house, and have it listen for those that are configured.
+
+        Returns False where it says that it has none, as it does to all servers but its own.
+        """
+        words = await asyncio.to_thread(own_wake_words, self._context.stages.config.wake.custom_directory)
+        url = ""
+        if words and self._context.media is not None:
+            url = await self._context.media.publish_files(files_of(words), self._address, host=self._room.media_host)
+        try:
+            known = await configured(self._client, words if url else [], url)
+        except TimeoutError:  # firmware before 2024.10 knows no such question
+            return True
+        if wanted := self._room.wake_words:
+            ids, unknown = chosen(wanted, known)
+            self._missing = ", ".join(unknown)
+            if ids and set(ids) != set(known.active_wake_words):
+                await self._client.set_voice_assistant_configuration(ids)
+        return bool(known.available_wake_words)
+
+    async def restore(self) -> None:
+        """Set what was set for the room, where the device itself does not keep it."""
+        if not self.entities.has_volume:
+            await self.conversation.restore()
+
+    async def pump(self) -> None:
+        """Hand on what the microphone hears, in order, until cancelled."""
+        while True:
+            heard = await self._heard.get()
+            if isinstance(heard, bytes):
+                await self.conversation.hear(heard)
+            else:
+                await self._begin(heard)
+
+    async def close(self) -> None:
+        """End the conversation, and let the device go."""
+        await self.conversation.close()
+        with suppress(*ERRORS):
+            await self.stop_listening()
+            if self._unsubscribe is not None:
+                self._unsubscribe()
+        if self._announcement is not None:
+            await end_tasks(self._announcement)
+
+    # What the device says.
+
+    async def _start(
+        self, _conversation_id: str, _flags: int, _settings: VoiceAssistantAudioSettings, phrase: str | None
+    ) -> int:
+        self.asked.set()
+        self._put(phrase or "")
+        return 0  # over this connection
+
+    async def _stop(self, abort: bool) -> None:
+        if not abort:
+            self.conversation.end_audio()
+        elif self.turn is not None and not self.turn.ended:  # else it confirms the end that it was sent
+            await self.conversation.stop()
+
+    async def _hear(self, data: bytes, second: bytes | None) -> None:
+        self._put(second if second and self._room.microphone_channel == 2 else data)
+
+    async def _announcement_finished(self, _message: VoiceAssistantAnnounceFinished) -> None:
+        self.output.note_finished()  # whatever it says: linux-voice-assistant always reports a failure
+
+    def _put(self, heard: bytes | str) -> None:
+        if self._heard.full():
+            self._heard.get_nowait()
+        self._heard.put_nowait(heard)
+
+    def _note_modes(self) -> None:
+        modes = self.conversation.modes
+        modes.muted = modes.muted if self.entities.muted is None else self.entities.muted
+        modes.volume = modes.volume if self.entities.volume is None else self.entities.volume
+
+    async def _begin(self, phrase: str) -> None:
+        self._follows, self._listens_again = self._listens_again, False
+        if self._follows:
+            # It says so at the moment at which it has played the answer: the run of that ends only now.
+            await self.conversation.ended(_ENDING_SECONDS)
+        stream = None
+        if self.entities.played is not None:
+            with suppress(CannotListen):  # the answer tries again, and reports why it is not heard
+                stream = await self.publish()
+        if self.turn is not None and self.turn.stream is not None:
+            self.turn.stream.abort()
+        self.turn = Turn(self._send, stream, self._room.name, self._asks_more)
+        end = Stage.TTS if self.capabilities.speaker else Stage.CHAT
+        # Firmware repeats the last wake word when it listens again.
+        heard = None if self._follows or not phrase else phrase
+        await self.conversation.begin(room_request(self.conversation.room, Stage.STT, end), wake_word=heard)
+
+    def _asks_more(self, answer: str) -> bool:
+        self._listens_again = wants_more(answer, self._room.follow_up)
+        return self._listens_again
+
+    # What the conversation says.
+
+    async def show(self, step: RunEvent, activity: Activity) -> None:
+        """Send the step as an event of the voice assistant."""
+        if self.turn is not None:
+            self.turn.step(step)
+
+    async def show_timer(self, event: TimerEvent) -> None:
+        """Send the timer's event; a device that shows timers rings by itself, until it is stopped there or here."""
+        timer, kind = event.timer, _TIMER_EVENTS.get(event.kind)
+        if kind is not None and self.capabilities.timers:
+            running = timer.state is TimerState.RUNNING
+            with self._errors():
+                self._client.send_voice_assistant_timer_event(
+                    kind, timer.id, timer.name, timer.total_seconds, max(0, round(event.seconds_left)), running
+                )
+        elif event.kind is TimerEventKind.SILENCED and self.capabilities.rings:
+            self.silence()
+
+    async def interrupted(self, wake_word: str | None) -> None:
+        """Do nothing: the microphone is closed while an answer is heard."""
+
+    async def stop_listening(self) -> None:
+        """End the turn if no event has."""
+        if self.turn is not None:
+            self.turn.end(nobody_spoke=self._follows)
+
+    async def open_microphone(self) -> None:
+        """Press the button of the device that does it, or have it announce a short silence and listen after that."""
+        if self.entities.has_start_button:
+            with self._errors():
+                self.entities.press_start()
+        elif self._flags & VoiceAssistantFeature.START_CONVERSATION and self.entities.played is not None:
+            stream = await self.publish()
+            layout = self.entities.played.layout
+            await stream.write(bytes(round(_SILENCE_SECONDS * layout.rate) * layout.frame_bytes))
+            stream.end()
+            self._announce(stream.url, start_conversation=True)
+        else:
+            raise SatelliteError(
+                f"{self._room.name} cannot be made to listen: its firmware knows no way", code="room-cannot-start"
+            )
+
+    async def set_muted(self, muted: bool) -> None:
+        """Switch the microphone off or on, where the device has a switch for it."""
+        with self._errors():
+            self.entities.set_muted(muted)
+
+    async def set_volume(self, volume: float) -> bool:
+        """Set the loudness; return False where the device has none."""
+        with self._errors():
+            return self.entities.set_volume(volume)
+        return False
+
+    def fail(self) -> None:
+        """Let the device be connected again."""
+        self.failed.set()
+
+    # What the outputs need.
+
+    async def publish(self) -> MediaStream:
+        """Return a new stream that the device can fetch."""
+        played, media = self.entities.played, self._context.media
+        if played is None or media is None:
+            raise CannotListen("there is nothing that it could fetch sound from")
+        return await media.publish(played.layout, played.container, self._address, host=self._room.media_host)
+
+    def announce(self, url: str) -> None:
+        """Have a sound fetched and played that belongs to no turn."""
+        if self._flags & VoiceAssistantFeature.ANNOUNCE:
+            self._announce(url)
+        else:
+            with self._errors():
+                self.entities.play(url)
+
+    def silence(self) -> None:
+        """Stop what is played."""
+        with self._errors():
+            self.entities.silence()
+
+    def send_audio(self, pcm: bytes) -> None:
+        """Send canonical sound to the speaker."""
+        with self._errors():
+            self._client.send_voice_assistant_audio(pcm)
+
+    def end_sound(self) -> None:
+        """Have what is heard ended soon."""
+
+        async def end() -> None:
+            await self.conversation.stop()
+
+        self._context.stages.background.run(f"end sound {self._room.name}", end)
+
+    def _announce(self, url: str, *, start_conversation: bool = False) -> None:
+        async def announce() -> None:
+            with suppress(*ERRORS):
+                await self._client.send_voice_assistant_announcement_await_response(
+                    url, _ANNOUNCEMENT_SECONDS, start_conversation=start_conversation
+                )
+
+        if self._announcement is not None:
+            self._announcement.cancel()
+        self._announcement = begin_task(announce(), f"announce {self._room.name}")
+
+    def _send(self, event: VoiceAssistantEventType, data: Mapping[str, str]) -> None:
+        with self._errors():
+            self._client.send_voice_assistant_event(event, dict(data))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Make a lost connection a reason to connect again; the room finds out for itself that it is lost."""
+        try:
+            yield
+        except APIConnectionError as error:
+            _LOGGER.debug("room %s: nothing can be sent: %s", self._room.name, error, extra={"room": self._room.name})
+            self.failed.set()

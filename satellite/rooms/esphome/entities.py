@@ -1,0 +1,143 @@
+"""The entities of an ESPHome device that matter to a room: its media player, its mute switch, its volume, a button."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aioesphomeapi.client import APIClient
+from aioesphomeapi.model import (
+    ButtonInfo,
+    EntityInfo,
+    EntityState,
+    MediaPlayerCommand,
+    MediaPlayerEntityState,
+    MediaPlayerFormatPurpose,
+    MediaPlayerInfo,
+    NumberInfo,
+    NumberState,
+    SwitchInfo,
+    SwitchState,
+)
+
+from satellite.audio.pcm import AudioFormat
+from satellite.rooms.media import Container
+
+_START_NAMES = ({"start", "conversation"}, {"start", "listening"}, {"start", "assist"}, {"start", "voice", "assistant"})
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedFormat:
+    """What a media player wants to fetch."""
+
+    container: Container
+    layout: AudioFormat
+
+
+_UNSAID = PlayedFormat("wav", AudioFormat(22_050, 2, 1))
+"""Of a media player that names no format, such as that of linux-voice-assistant: it plays any."""
+
+
+class Entities:
+    """Those of one device. `changed` is called when what they show has changed."""
+
+    def __init__(self, client: APIClient, entities: Sequence[EntityInfo], changed: Callable[[], None]) -> None:
+        self.muted: bool | None = None
+        """Whether the microphone is off by the device's switch; None while that is unknown."""
+
+        self.volume: float | None = None
+        """From 0 to 1; None while it is unknown."""
+
+        self._client = client
+        self._changed = changed
+        self._player = next((one for one in entities if isinstance(one, MediaPlayerInfo)), None)
+        self._mute = next((one for one in entities if isinstance(one, SwitchInfo) and _mutes_microphone(one)), None)
+        volumes = [one for one in entities if isinstance(one, NumberInfo) and _is_volume(one)]
+        self._loudness = volumes[0] if volumes and self._player is None else None
+        self._start = next((one for one in entities if isinstance(one, ButtonInfo) and _starts(one)), None)
+
+    @property
+    def played(self) -> PlayedFormat | None:
+        """What the media player fetches for announcements; None without one."""
+        if self._player is None:
+            return None
+        formats = [one for one in self._player.supported_formats if one.format in ("flac", "wav")]
+        formats.sort(key=lambda one: one.purpose is not MediaPlayerFormatPurpose.ANNOUNCEMENT)
+        if not formats:
+            return _UNSAID
+        wanted = formats[0]
+        layout = AudioFormat(wanted.sample_rate or 48_000, 2, min(wanted.num_channels or 1, 2))
+        return PlayedFormat("flac" if wanted.format == "flac" else "wav", layout)
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether the device has a loudness of its own."""
+        return self._player is not None or self._loudness is not None
+
+    @property
+    def has_start_button(self) -> bool:
+        """Whether there is a button that makes the device listen."""
+        return self._start is not None
+
+    def take(self, state: EntityState) -> None:
+        """Note the state of an entity."""
+        before = self.muted, self.volume
+        if isinstance(state, MediaPlayerEntityState) and self._player and state.key == self._player.key:
+            self.volume = 0.0 if state.muted else state.volume
+        elif isinstance(state, SwitchState) and self._mute and state.key == self._mute.key:
+            self.muted = state.state
+        elif isinstance(state, NumberState) and self._loudness and state.key == self._loudness.key:
+            self.volume = self._share(state.state)
+        if (self.muted, self.volume) != before:
+            self._changed()
+
+    def set_muted(self, muted: bool) -> None:
+        """Switch the microphone off or on, where there is a switch for it."""
+        if self._mute is not None and self.muted is not muted:
+            self._client.switch_command(self._mute.key, muted)
+
+    def set_volume(self, volume: float) -> bool:
+        """Set the loudness; return False where the device has none."""
+        if self._player is not None:
+            self._client.media_player_command(self._player.key, volume=volume)
+        elif (number := self._loudness) is not None:
+            loudest, least = number.max_value, number.min_value
+            self._client.number_command(number.key, least + volume * (loudest - least))
+        return self.has_volume
+
+    def silence(self) -> None:
+        """Stop what the media player announces."""
+        if self._player is not None:
+            self._client.media_player_command(self._player.key, command=MediaPlayerCommand.STOP, announcement=True)
+
+    def play(self, url: str) -> None:
+        """Have the media player announce a sound, of firmware that knows no announcements of the assistant's own."""
+        if self._player is not None:
+            self._client.media_player_command(self._player.key, media_url=url, announcement=True)
+
+    def press_start(self) -> None:
+        """Press the button that makes the device listen."""
+        if self._start is not None:
+            self._client.button_command(self._start.key)
+
+    def _share(self, value: float) -> float:
+        assert self._loudness is not None
+        loudest, least = self._loudness.max_value, self._loudness.min_value
+        return (value - least) / (loudest - least) if loudest > least else 1.0
+
+
+def _words(entity: EntityInfo) -> set[str]:
+    return set(re.split(r"[\W_]+", f"{entity.object_id} {entity.name}".lower()))
+
+
+def _mutes_microphone(switch: SwitchInfo) -> bool:
+    words = _words(switch)
+    return bool(words & {"mute", "muted"}) and not words & {"sound", "sounds", "speaker", "media", "player"}
+
+
+def _is_volume(number: NumberInfo) -> bool:
+    words = _words(number)
+    return "volume" in words and not words & {"mic", "microphone", "step", "increment", "min", "max", "wake", "timer"}
+
+
+def _starts(button: ButtonInfo) -> bool:
+    return any(names <= _words(button) for names in _START_NAMES)

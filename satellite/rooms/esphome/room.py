@@ -1,0 +1,213 @@
+"""An ESPHome device as a room: it is reached and kept connected, and its state is put into words.
+
+Light: aioesphomeapi is imported when the room is first run.
+"""
+
+import asyncio
+import base64
+import binascii
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from satellite.backoff import Backoff
+from satellite.config.rooms import EsphomeRoomSettings
+from satellite.config.secrets import esphome_key
+from satellite.errors import ConfigError, DaemonUnreachable, ProtocolError, SatelliteError
+from satellite.net.binding import host_and_port
+from satellite.rooms.conversation import Conversation
+from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.probe import encrypts
+from satellite.rooms.room import BaseRoom, LinkState
+from satellite.system.process import imported
+from satellite.tasks import Supervised, end_tasks, first_of
+
+if TYPE_CHECKING:
+    from aioesphomeapi.client import APIClient
+
+    from satellite.rooms.esphome.connection import EsphomeConnection, Session
+    from satellite.rooms.esphome.device import EsphomeDevice
+
+_FIRST_BACKOFF_SECONDS = 0.5
+_LONGEST_BACKOFF_SECONDS = 30.0
+_SET_UP_SECONDS = 10.0
+_STEADY_SECONDS = 5.0
+"""A device that stays connected for so long is no longer dialled more and more slowly."""
+
+_HELD_SECONDS = 30.0
+"""How often a device that another server has is asked whether it is free: it does not say so."""
+
+_KEY_BYTES = 32
+
+
+class LinkTrouble(SatelliteError):
+    """Why a device cannot be a room at the moment, and the state that this is."""
+
+    def __init__(self, state: LinkState, message: str) -> None:
+        super().__init__(message, code="room-unreachable")
+        self.state = state
+
+
+class EsphomeRoom(BaseRoom):
+    """One device: `run` it for as long as the daemon serves."""
+
+    settings: EsphomeRoomSettings
+
+    def __init__(self, settings: EsphomeRoomSettings, context: RoomContext) -> None:
+        super().__init__(settings, settings.uri, f"{settings.name} is being dialled")
+        self._context = context
+        self._device: EsphomeDevice | None = None
+        self._was_connected = False
+        self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+
+    @property
+    def current(self) -> Conversation | None:
+        """Return the conversation that is held there; None while the device is not connected."""
+        return None if self._device is None else self._device.conversation
+
+    async def run(self) -> None:
+        """Keep the device connected until cancelled; then let it go, so that another server may have it."""
+        while True:
+            try:
+                await self._keep()
+            except LinkTrouble as trouble:
+                self.become(trouble.state, f"{self.settings.name}: {trouble}")
+            except ProtocolError as error:
+                self.become(LinkState.NO_SATELLITE, f"{self.settings.name}: {error}; is the port right?")
+            except SatelliteError as error:
+                self.become(LinkState.OFF, f"{self.settings.name}: {error}; is it switched on?")
+            await asyncio.sleep(self._backoff.next())
+
+    def _doing(self) -> str:
+        return "" if self._device is None else self._device.conversation.activity
+
+    def _details(self) -> str:
+        trouble = "" if self._device is None else self._device.trouble
+        return f"{self.summary}; {trouble}" if trouble else self.summary
+
+    async def _keep(self) -> None:
+        """Connect, and serve the device again and again; raises what makes it necessary to begin from the start."""
+        key = await asyncio.to_thread(self._key)
+        host, port = self.settings.address
+        module = await imported("satellite.rooms.esphome.connection")
+        reached = (await module.addresses(host, port))[0]
+        await self._check_form(reached, port, key)
+        connection: EsphomeConnection
+        async with module.EsphomeConnection(host, port, key) as connection:
+            while True:
+                change = await connection.next()
+                if not isinstance(change, Exception):
+                    await self._serve(connection, change)
+                elif module.is_wrong_key(change):
+                    raise LinkTrouble(LinkState.NO_KEY, self._refused_key())
+                elif module.is_misunderstanding(change):
+                    return  # another firmware may be there: look again
+                else:
+                    where = host_and_port(host, port)
+                    self.become(LinkState.OFF, f"{self.settings.name}: {where} cannot be reached; is it switched on?")
+
+    def _key(self) -> str:
+        """Return the device's key, empty where there is none; blocks."""
+        try:
+            secret = esphome_key(self.settings).find()
+            if secret.value and len(base64.b64decode(secret.value, validate=True)) != _KEY_BYTES:
+                raise ValueError
+        except ConfigError as error:
+            raise LinkTrouble(LinkState.NO_KEY, str(error)) from error
+        except (ValueError, binascii.Error):
+            reason = f"what {secret.source} holds is no key of ESPHome, which has 44 characters and ends with ="
+            raise LinkTrouble(LinkState.NO_KEY, reason) from None
+        return secret.value
+
+    async def _check_form(self, host: str, port: int, key: str) -> None:
+        """Raise `LinkTrouble` where the device encrypts and there is no key, or the other way round."""
+        encrypted = await encrypts(host, port)
+        if encrypted and not key:
+            raise LinkTrouble(
+                LinkState.NO_KEY, f"it encrypts, and there is no key: {esphome_key(self.settings).find().source}"
+            )
+        if key and not encrypted:
+            # Without encryption anybody could pretend to be the device.
+            raise LinkTrouble(
+                LinkState.NO_KEY, "it does not encrypt, though it has a key here: remove that, or set it on the device"
+            )
+
+    def _refused_key(self) -> str:
+        source = esphome_key(self.settings).find_or_explain().source
+        return f"it refuses the key from {source}; the right one is in its YAML (api: encryption:) or its old server"
+
+    async def _serve(self, connection: "EsphomeConnection", session: "Session") -> None:
+        """Be the device's server until the connection is lost."""
+        began, background, name = time.monotonic(), self._context.stages.background, self.settings.name
+        module = await imported("satellite.rooms.esphome.device")
+        tasks: list[Supervised] = []
+        device: EsphomeDevice | None = None
+        try:
+            async with asyncio.timeout(_SET_UP_SECONDS):
+                device = await self._introduced(module, connection.client, session.address)
+                tasks.append(background.run(f"hear {name}", device.pump))
+                await self._claim(device)
+            if (ringing := device.conversation.ringing) is not None:
+                tasks.append(background.run(f"timers {name}", ringing.run))
+            await first_of(f"serve {name}", session.lost.wait(), device.failed.wait(), self._keep_claimed(device))
+        except module.ERRORS as error:
+            raise DaemonUnreachable(f"it is gone: {error}") from error
+        finally:
+            self._device = None
+            if self.state in (LinkState.CONNECTED, LinkState.HELD):
+                self.become(LinkState.OFF, f"{name} is disconnected; it is dialled again")
+            for task in tasks:  # before anything is awaited: this room may be cancelled meanwhile
+                task.task.cancel()
+            if device is not None:
+                await device.close()
+            await end_tasks(*(task.task for task in tasks))
+        if time.monotonic() - began < _STEADY_SECONDS or not session.lost.is_set():
+            raise DaemonUnreachable("it has hung up; it is dialled again")
+        self._backoff.reset()
+
+    async def _introduced(self, module: Any, client: "APIClient", address: str) -> "EsphomeDevice":
+        """Return the device, after it has said what it is and what it has."""
+        info, entities, _ = await client.device_info_and_list_entities()
+        assert client.api_version is not None
+        flags = info.voice_assistant_feature_flags_compat(client.api_version)
+        if not flags:
+            raise LinkTrouble(
+                LinkState.NO_SATELLITE, "it is an ESPHome device without voice_assistant: in its firmware"
+            )
+        device: EsphomeDevice = module.EsphomeDevice(
+            client, address, flags, entities, self.settings, self._context, self.modes
+        )
+        client.subscribe_states(device.entities.take)
+        return device
+
+    async def _claim(self, device: "EsphomeDevice") -> None:
+        """Subscribe to the device's voice assistant, and find out whether it is ours."""
+        device.subscribe()
+        if not await device.choose_wake_words() and self.settings.wake_words != ():
+            self.become(
+                LinkState.HELD,
+                f"{self.settings.name} belongs to another server, such as Home Assistant: disable its Assist satellite "
+                "there; or it has no wake words, which wake_words: [] says",
+            )
+            return
+        await self._welcome(device)
+
+    async def _welcome(self, device: "EsphomeDevice") -> None:
+        self._device = device
+        self.capabilities = device.capabilities
+        self.reconnections += self._was_connected
+        self._was_connected = True
+        self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
+        await device.restore()
+
+    async def _keep_claimed(self, device: "EsphomeDevice") -> None:
+        """Ask a device that another server has now and then, until it is free; then wait for ever."""
+        while self.state is LinkState.HELD:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HELD_SECONDS):
+                    await device.asked.wait()
+            if device.asked.is_set():
+                await self._welcome(device)
+            else:
+                await self._claim(device)
+        await asyncio.Future()

@@ -1,0 +1,130 @@
+"""One turn of an ESPHome device: the events that it is sent, in its firmware's order, to an end that never fails.
+
+Whatever a run comes to, the last event is `RUN_END`: before it the firmware keeps its microphone open. While an answer
+is played, all events are sent before its sound ends. The firmware would take a later `TTS_END` for an answer without a
+sound and wait for ever, and a later `RUN_END` for the end of the command that it has begun to listen for.
+"""
+
+from collections.abc import Callable, Mapping
+
+from aioesphomeapi.model import VoiceAssistantEventType as Event
+
+from satellite.events import ChatEnd, ChatStart, RunEvent, RunFailed, RunStart, SttEnd, SttStart, SttVadEnd, SttVadStart
+from satellite.rooms.media import MediaStream
+from satellite.rooms.run_steps import NOBODY_SPOKE
+
+Send = Callable[[Event, Mapping[str, str]], None]
+
+_NOTHING_SAID = "stt-no-text-recognized"
+_ELSEWHERE = "duplicate_wake_up_detected"
+"""Codes at which firmware shows no error."""
+
+
+class Turn:
+    """The events of one turn, from the device's request on."""
+
+    def __init__(
+        self, send: Send, stream: MediaStream | None, conversation_id: str, asks_more: Callable[[str], bool]
+    ) -> None:
+        """Send by `send`; the device may fetch the answer as `stream`, and listens again where `asks_more(answer)`."""
+        self.ended = False
+        self.stream = stream
+        self._send = send
+        self._url = "" if stream is None else stream.url
+        self._conversation_id = conversation_id
+        self._asks_more = asks_more
+        self._listening = True
+        self._sounding = False
+        self._answer: str | None = None
+        self._answer_sent = False
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the device waits for the sound of an answer."""
+        return not self.ended and not self._listening and not self._sounding
+
+    def step(self, step: RunEvent) -> None:
+        """Send what a step of the run is to the device."""
+        if self.ended:
+            return
+        match step:
+            case RunStart():
+                self._send(Event.VOICE_ASSISTANT_RUN_START, {"url": self._url} if self._url else {})
+            case SttStart():
+                self._send(Event.VOICE_ASSISTANT_STT_START, {})
+            case SttVadStart():
+                self._send(Event.VOICE_ASSISTANT_STT_VAD_START, {})
+            case SttVadEnd():
+                self._close_microphone()
+            case SttEnd():
+                self._close_microphone()
+                self._send(Event.VOICE_ASSISTANT_STT_END, {"text": step.text})
+            case ChatStart():
+                self._send(Event.VOICE_ASSISTANT_INTENT_START, {})
+            case ChatEnd():
+                self._answer = step.text
+                self._send_answer()
+            case RunFailed():
+                self.fail(_NOTHING_SAID if step.code in NOBODY_SPOKE else step.code, step.text)
+
+    def sound_begins(self, *, fetched: bool) -> None:
+        """The first sound is there: have it fetched at the URL, or announce it on this connection."""
+        self._sounding = True
+        if fetched:
+            self._send(Event.VOICE_ASSISTANT_INTENT_PROGRESS, {"tts_start_streaming": "1"})
+        else:
+            # The firmware starts its speaker at a text, and to play what comes at an address; both may be anything.
+            self._send(Event.VOICE_ASSISTANT_TTS_START, {"text": self._answer or "…"})
+            self._send(Event.VOICE_ASSISTANT_TTS_STREAM_START, {})
+            self._send(Event.VOICE_ASSISTANT_TTS_END, {"url": "api:"})
+        self._send_answer()
+
+    def sound_ends(self, *, fetched: bool) -> None:
+        """All sound is made, and the device has not been told so yet."""
+        if self.ended:
+            return
+        self._send_answer(complete=True)
+        if fetched:
+            self._send(Event.VOICE_ASSISTANT_TTS_END, {"url": self._url})
+        self._end()
+        if not fetched:
+            self._send(Event.VOICE_ASSISTANT_TTS_STREAM_END, {})
+
+    def fail(self, code: str, text: str) -> None:
+        """End the turn with an error."""
+        if not self.ended:
+            self._send(Event.VOICE_ASSISTANT_ERROR, {"code": code, "message": text})
+            self._end()
+
+    def end(self, *, nobody_spoke: bool = False) -> None:
+        """End the turn if nothing has; the device may have been listening for a command that is taken elsewhere."""
+        if self._listening:
+            self.fail(_NOTHING_SAID if nobody_spoke else _ELSEWHERE, "")
+        elif not self.ended:
+            self._send_answer(complete=True)
+            self._end()
+
+    def _close_microphone(self) -> None:
+        if self._listening:
+            self._listening = False
+            self._send(Event.VOICE_ASSISTANT_STT_VAD_END, {})
+
+    def _send_answer(self, *, complete: bool = False) -> None:
+        """Send the text once it is complete and its sound has begun, or there will be no more of either."""
+        if self._answer_sent or not (complete or (self._sounding and self._answer is not None)):
+            return
+        self._answer_sent = True
+        again = self._sounding and self._asks_more(self._answer or "")
+        self._send(
+            Event.VOICE_ASSISTANT_INTENT_END,
+            {"conversation_id": self._conversation_id, "continue_conversation": str(int(again))},
+        )
+        if self._answer:
+            self._send(Event.VOICE_ASSISTANT_TTS_START, {"text": self._answer})
+
+    def _end(self) -> None:
+        self.ended = True
+        self._listening = False
+        if self.stream is not None and not self._sounding:
+            self.stream.abort()
+        self._send(Event.VOICE_ASSISTANT_RUN_END, {})

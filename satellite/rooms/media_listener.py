@@ -1,0 +1,207 @@
+"""The server that devices fetch sound from: a few paths of its own, each open to one machine and for a short time."""
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple
+
+from satellite.audio.pcm import AudioFormat
+from satellite.net.binding import EVERYWHERE, bound, host_and_port
+from satellite.rooms.media import Container
+from satellite.rooms.media_stream import EncodedStream, open_encoder
+from satellite.tasks import begin_task, end_tasks
+
+_LOGGER = logging.getLogger(__name__)
+
+_EXPIRES_SECONDS = 120.0
+"""How long a sound may wait to be fetched: its address is handed out before a command is spoken."""
+
+_AGAIN_SECONDS = 1.0
+"""How long a player whose connection broke may take to ask again."""
+
+_MOST_PATHS = 512
+_MOST_CONNECTIONS = 128
+_REQUEST_SECONDS = 5.0
+_REQUEST_BYTES = 8192
+_READ_SECONDS = 10.0
+"""How long a player may leave what it was sent: longer than it buffers."""
+
+
+class _Connection(NamedTuple):
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+@dataclass(eq=False, slots=True)
+class _Published:
+    peer: str
+    stream: EncodedStream | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    reader: _Connection | None = None
+    """Who fetches the stream, or did so last."""
+
+    expiry: asyncio.TimerHandle | None = None
+
+
+class MediaListener:
+    """Implements `MediaServer`; listens at an address of this machine once a device there has something to fetch."""
+
+    def __init__(self, port: int) -> None:
+        """Listen at `port` of each address, 0 for any free one."""
+        self._port = port
+        self._listening: dict[str, tuple[asyncio.Server, int]] = {}
+        self._opening = asyncio.Lock()
+        self._paths: dict[str, _Published] = {}
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def publish(
+        self, layout: AudioFormat, container: Container, peer: str, *, host: str | None = None
+    ) -> EncodedStream:
+        """See `MediaServer.publish`."""
+        base, token = await self._base_url(peer, host), secrets.token_urlsafe(16)
+        encoder = await asyncio.to_thread(open_encoder, layout, container)
+        stream = EncodedStream(layout, container, encoder, f"{base}/{token}.{container}")
+        published = _Published(peer, stream)
+        published.expiry = asyncio.get_running_loop().call_later(_EXPIRES_SECONDS, self._expire, token)
+        self._add(token, published)
+        return stream
+
+    async def publish_files(self, files: Mapping[str, bytes], peer: str, *, host: str | None = None) -> str:
+        """See `MediaServer.publish_files`."""
+        base, token = await self._base_url(peer, host), secrets.token_urlsafe(16)
+        for old in [old for old, one in self._paths.items() if one.files and one.peer == peer]:
+            del self._paths[old]
+        self._add(token, _Published(peer, files=files))
+        return f"{base}/{token}"
+
+    async def close(self) -> None:
+        """Stop listening and cut off who fetches; may be called twice."""
+        listening, self._listening = self._listening, {}
+        for server, _ in listening.values():
+            server.close()
+        for token in list(self._paths):
+            self._expire(token)
+        await end_tasks(*self._connections)
+
+    async def _base_url(self, peer: str, host: str | None) -> str:
+        async with self._opening:
+            here = EVERYWHERE[":" in peer] if host else local_address(peer)
+            if here not in self._listening:
+                sockets = await bound([here], self._port)
+                server = await asyncio.start_server(self._accept, sock=sockets[0], limit=_REQUEST_BYTES)
+                self._listening[here] = server, sockets[0].getsockname()[1]
+            return f"http://{host_and_port(host or here, self._listening[here][1])}"
+
+    def _add(self, token: str, published: _Published) -> None:
+        while len(self._paths) >= _MOST_PATHS:
+            self._expire(next(iter(self._paths)))
+        self._paths[token] = published
+
+    def _expire(self, token: str) -> None:
+        if (published := self._paths.pop(token, None)) is not None:
+            if published.expiry is not None:
+                published.expiry.cancel()
+            if published.stream is not None:
+                published.stream.abort()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            writer.transport.abort()
+            return
+        task = begin_task(self._serve(reader, writer), "media")
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(_REQUEST_SECONDS):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                await self._answer(head.split(b"\r\n", 1)[0].decode("latin-1"), _Connection(reader, writer))
+        finally:
+            writer.transport.abort()
+
+    async def _answer(self, request: str, connection: _Connection) -> None:
+        writer = connection.writer
+        method, _, rest = request.partition(" ")
+        path, _, version = rest.partition(" ")
+        token, _, name = path.removeprefix("/").partition("/")
+        token = token.partition(".")[0] if not name else token
+        published = self._paths.get(token)
+        peer = str(writer.get_extra_info("peername")[0])
+        found = published is not None and _same(peer, published.peer) and method in ("GET", "HEAD")
+        if published is not None and found and published.stream is not None and not name:
+            chunked = version != "HTTP/1.0"
+            writer.write(_head(published.stream.media_type, chunked=chunked))
+            if method == "GET":
+                await self._send_stream(token, published, published.stream, connection, chunked=chunked)
+        elif published is not None and found and name in published.files:
+            content = published.files[name]
+            writer.write(_head("application/octet-stream", length=len(content)))
+            writer.write(content if method == "GET" else b"")
+        else:
+            _LOGGER.debug("media: a request of %s for nothing that is open to it", peer)
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await _drained(writer)
+        writer.close()
+        async with asyncio.timeout(_READ_SECONDS):
+            await writer.wait_closed()
+
+    async def _send_stream(
+        self, token: str, published: _Published, stream: EncodedStream, connection: _Connection, *, chunked: bool
+    ) -> None:
+        published.reader = connection
+        if published.expiry is not None:
+            published.expiry.cancel()
+        stream.fetched.set()
+        # A player that hangs up is noticed at once: what it is sent then would be missing when it asks again.
+        gone = begin_task(connection.reader.read(1), "media hangs up")
+        writer = connection.writer
+        try:
+            async for data in stream.pieces(lambda: published.reader is connection and not gone.done()):
+                writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+                await _drained(writer)
+            writer.write(b"0\r\n\r\n" if chunked else b"")
+        finally:
+            await end_tasks(gone)
+            if stream.over.is_set():
+                self._expire(token)
+            elif published.reader is connection:  # the player may ask again
+                published.expiry = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._expire, token)
+
+
+async def _drained(writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(_READ_SECONDS):
+        await writer.drain()
+
+
+def _head(media_type: str, *, chunked: bool = False, length: int | None = None) -> bytes:
+    size = f"Content-Length: {length}\r\n" if length is not None else "Transfer-Encoding: chunked\r\n" * chunked
+    return (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\n{size}Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+def local_address(peer: str) -> str:
+    """Return the address of this machine from which `peer`, an IP address, is reached; sends nothing."""
+    family = socket.AF_INET6 if ":" in peer else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((peer, 9))
+        except OSError:
+            return EVERYWHERE[":" in peer]
+        return str(probe.getsockname()[0])
+
+
+def _same(one: str, other: str) -> bool:
+    return _plain(one) == _plain(other)
+
+
+def _plain(text: str) -> object:
+    parsed = ip_address(text.partition("%")[0])
+    return parsed.ipv4_mapped or parsed if isinstance(parsed, IPv6Address) else parsed

@@ -1,0 +1,85 @@
+"""A scripted ESPHome device that is a room, with scripted engines and nothing else of a daemon."""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from satellite.config.rooms import EsphomeRoomSettings
+from satellite.events import RunBus
+from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.room import EsphomeRoom
+from satellite.rooms.media_listener import MediaListener
+from satellite.rooms.room import LinkState
+from tests.doubles.esphome import EsphomeDevice, Taken
+from tests.loudness import silence, sound, speech
+from tests.scripted_engine import ScriptedEngine, scripted_stages
+from tests.waiting import until
+
+KEY = bytes(range(32))
+COMMAND = speech(60) + silence(60)
+
+
+class LoudEngine(ScriptedEngine):
+    """Its answers can be heard: every word is a second of a tone."""
+
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        async for _ in super().speak(text):
+            yield sound(125, 4000)[: 2 * 16_000]
+
+
+class EsphomeHouse:
+    """The rooms of a test, and what they share."""
+
+    def __init__(self, engine: ScriptedEngine, **sections: Any) -> None:
+        self.engine = engine
+        self.stages = scripted_stages(engine, **sections)
+        self.bus = RunBus()
+        self.media = MediaListener(0)
+        self.context = RoomContext(self.stages, self.bus, Arbiter(0.3), None, self.media)
+
+    @asynccontextmanager
+    async def room(self, device: EsphomeDevice, **settings: Any) -> AsyncIterator[EsphomeRoom]:
+        """Drive `device`; returns when it has been reached, or has not."""
+        wanted = EsphomeRoomSettings(**{"name": device.name, "uri": device.uri} | settings)
+        room = EsphomeRoom(wanted, self.context)
+        running = self.stages.background.run(f"room {device.name}", room.run)
+        try:
+            await until(lambda: room.state is not LinkState.CONNECTING)
+            yield room
+        finally:
+            await running.stop()
+
+
+@asynccontextmanager
+async def house(engine: ScriptedEngine | None = None, **sections: Any) -> AsyncIterator[EsphomeHouse]:
+    built = EsphomeHouse(engine or LoudEngine(answer=["It is late. ", "Good night."]), **sections)
+    try:
+        yield built
+    finally:
+        await built.media.close()
+        await built.stages.background.close()
+
+
+def key_file(directory: Path, key: bytes = KEY) -> Path:
+    file = directory / "device.key"
+    file.write_text(base64.b64encode(key).decode() + "\n")
+    return file
+
+
+async def turn(device: EsphomeDevice, phrase: str = "", command: bytes = COMMAND) -> list[Taken]:
+    """Say the wake word and a command; return the events of the turn, to its end."""
+    began = len(device.taken)
+    assert await device.wake(phrase)
+    speaking = asyncio.create_task(device.say(command))
+    await device.until("RUN_END")
+    await speaking
+    return events(device, began)
+
+
+def events(device: EsphomeDevice, since: int = 0) -> list[Taken]:
+    """Return the events of the voice assistant, which are in capitals."""
+    return [taken for taken in list(device.taken)[since:] if taken.type.isupper()]

@@ -1,0 +1,138 @@
+"""ESPHome devices as rooms: how they are reached, whose they are, and what their state is called."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from satellite.audio.pcm import CANONICAL
+from satellite.errors import DaemonUnreachable
+from satellite.rooms.esphome.probe import encrypts
+from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import LinkState
+from tests.doubles.esphome import EsphomeDevice
+from tests.esphome_rooms import KEY, house, key_file
+from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_clock
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+async def test_a_device_is_connected_encrypted_or_plain(tmp_path: Path, key: bytes | None) -> None:
+    settings = {"key_file": key_file(tmp_path, key)} if key else {}
+    async with EsphomeDevice(key=key) as device, house() as home, home.room(device, **settings) as room:
+        assert room.state is LinkState.CONNECTED, room.summary
+        assert device.claimed
+        assert room.status().message == "kitchen is connected"
+    await until(lambda: not device.claimed)
+
+
+@pytest.mark.parametrize(
+    ("device", "key", "state", "words"),
+    [
+        (EsphomeDevice(key=KEY), bytes(31) + b"x", LinkState.NO_KEY, "refuses the key from"),
+        (EsphomeDevice(key=KEY), b"short", LinkState.NO_KEY, "is no key of ESPHome"),
+        (EsphomeDevice(key=KEY), None, LinkState.NO_KEY, "it encrypts, and there is no key: neither key_file"),
+        (EsphomeDevice(), KEY, LinkState.NO_KEY, "it does not encrypt, though it has a key here"),
+        (EsphomeDevice(has_assistant=False), None, LinkState.NO_SATELLITE, "without voice_assistant:"),
+        (EsphomeDevice(owned=True), None, LinkState.HELD, "belongs to another server, such as Home Assistant"),
+        (EsphomeDevice(hangs_after_connect=True), None, LinkState.NO_SATELLITE, "is no ESPHome device"),
+    ],
+)
+async def test_what_is_wrong_is_said(
+    tmp_path: Path, device: EsphomeDevice, key: bytes | None, state: LinkState, words: str
+) -> None:
+    settings = {"key_file": key_file(tmp_path, key)} if key else {}
+    loop = asyncio.get_running_loop()
+    async with device, house() as home:
+        began = loop.time()
+        async with home.room(device, **settings) as room:
+            assert room.state is state
+            assert words in room.status().message
+            assert loop.time() - began < 10
+            with pytest.raises(DaemonUnreachable, match="kitchen") as refused:
+                await room.announce(SharedSound(CANONICAL))
+            assert refused.value.code == "room-unreachable"
+
+
+async def test_a_device_that_is_off_is_dialled_until_it_is_there(tmp_path: Path) -> None:
+    async with EsphomeDevice() as device, house() as home:
+        await device.stop()
+        async with home.room(device) as room:
+            assert room.state is LinkState.OFF
+            assert "cannot be reached" in room.summary
+            await device.start()
+            await until(lambda: room.state is LinkState.CONNECTED)
+
+
+async def test_a_lost_device_is_connected_again_at_whatever_form(tmp_path: Path) -> None:
+    key = key_file(tmp_path)
+    async with EsphomeDevice(key=KEY) as device, house() as home, home.room(device, key_file=key) as room:
+        await asyncio.sleep(30)
+        device.vanish()
+        await until(lambda: room.reconnections == 1)
+        device.hang()
+        await until(lambda: room.state is LinkState.OFF)
+        device.thaw()
+        await until(lambda: room.reconnections == 2)
+        await device.reboot(20)
+        await until(lambda: room.reconnections == 3)
+        device.key = bytes(32)[:31] + b"\1"
+        await device.reboot()
+        await until(lambda: room.state is LinkState.NO_KEY)
+        key_file(tmp_path, device.key)
+        await until(lambda: room.state is LinkState.CONNECTED)
+        device.send_garbage()
+        await until(lambda: room.reconnections == 5)
+
+
+async def test_a_device_that_hangs_up_at_once_is_not_dialled_in_a_hurry() -> None:
+    connections: list[float] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.get_running_loop().time())
+        await reader.read(1)
+        writer.write(b"\x00\x06\x02\x08\x01\x10\x0a\x22\x00")  # HelloResponse of API 1.10
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    device = EsphomeDevice(port=server.sockets[0].getsockname()[1])
+    async with server, house() as home, home.room(device) as room:
+        await asyncio.sleep(100)
+        assert room.state is not LinkState.CONNECTED
+        assert len(connections) < 60
+
+
+async def test_a_device_that_is_freed_is_taken() -> None:
+    async with EsphomeDevice(owned=True) as device, house() as home, home.room(device) as room:
+        assert room.state is LinkState.HELD
+        device.owned = False
+        await until(lambda: room.state is LinkState.CONNECTED)
+        assert device.claimed
+
+
+async def test_a_device_without_wake_words_is_ours_where_that_is_configured() -> None:
+    without = EsphomeDevice(wake_words=(), has_start_button=True)
+    async with without, house() as home:
+        async with home.room(without, wake_words=[]) as room:
+            assert room.state is LinkState.CONNECTED
+        async with home.room(without) as room:
+            assert room.state is LinkState.HELD
+            await without.press()
+            await until(lambda: room.state is LinkState.CONNECTED)
+
+
+async def test_the_wrong_form_of_the_protocol_costs_no_long_wait() -> None:
+    """linux-voice-assistant says nothing to a greeting that encrypts."""
+
+    async def silent_to_noise(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(1) == b"\0":
+            writer.write(b"\0")
+        await reader.read()
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    async with await asyncio.start_server(silent_to_noise, "127.0.0.1", 0) as server:
+        began = loop.time()
+        assert not await encrypts("127.0.0.1", server.sockets[0].getsockname()[1])
+        assert loop.time() - began < 1

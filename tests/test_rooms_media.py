@@ -1,0 +1,185 @@
+"""Sound that devices fetch: who may fetch it and how often, what they get, and what becomes of those that do not."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+
+import av
+import httpx
+import numpy as np
+import pytest
+
+from satellite.audio.pcm import AudioFormat
+from satellite.rooms import media_listener, media_stream
+from satellite.rooms.media import Container
+from satellite.rooms.media_listener import MediaListener, local_address
+from tests.waiting import PATIENCE_SECONDS, until
+
+HERE = "127.0.0.1"
+FLAC = AudioFormat(48_000, 2, 1)
+TONE = (np.sin(np.arange(48_000) / 10) * 8000).astype(np.int16)
+
+
+@pytest.fixture
+async def listener() -> AsyncIterator[MediaListener]:
+    listener = MediaListener(0)
+    yield listener
+    await listener.close()
+
+
+def client(**options: object) -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=PATIENCE_SECONDS, trust_env=False, **options)  # type: ignore[arg-type]
+
+
+def decoded(data: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(data), "r") as container:
+        return np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
+
+
+@pytest.mark.parametrize(
+    ("container", "layout"),
+    [("flac", FLAC), ("flac", AudioFormat(48_000, 2, 2)), ("wav", AudioFormat(22_050, 2, 1))],
+)
+async def test_sound_is_fetched_whole_as_the_container_that_was_asked_for(
+    listener: MediaListener, container: Container, layout: AudioFormat
+) -> None:
+    stream = await listener.publish(layout, container, HERE)
+    await stream.write(TONE.tobytes())
+    stream.end()
+    async with client() as http:
+        answer = await http.get(stream.url)
+    assert answer.headers["content-type"] == f"audio/{container}"
+    assert np.array_equal(decoded(answer.content), TONE)
+    assert stream.fetched.is_set()
+
+
+async def test_silence_flows_at_once_and_in_every_gap_and_delays_no_sound(listener: MediaListener) -> None:
+    stream = await listener.publish(FLAC, "flac", HERE)
+    received = bytearray()
+
+    async def fetch() -> None:
+        async with client() as http, http.stream("GET", stream.url) as answer:
+            async for data in answer.aiter_raw():
+                received.extend(data)
+
+    fetching = asyncio.create_task(fetch())
+    await until(lambda: len(received) > 600)  # the header has a hundred bytes, and silence compresses well
+    await stream.write(TONE.tobytes())
+    await until(lambda: len(received) > 20_000)
+    sizes = len(received)
+    await until(lambda: len(received) > sizes + 200)
+    stream.end()
+    await fetching
+    heard = decoded(bytes(received))
+    sounds = np.flatnonzero(heard)
+    assert sounds[0] > 0
+    assert heard[-1] == 0
+    assert np.array_equal(heard[sounds[0] : sounds[-1] + 1], TONE[1 : 1 + sounds[-1] - sounds[0] + 1])
+
+
+async def test_the_first_sound_leaves_after_one_small_frame(listener: MediaListener) -> None:
+    stream = await listener.publish(FLAC, "flac", HERE)
+    await stream.write(TONE[:960].tobytes())
+    pieces = stream.pieces(lambda: True)
+    assert np.array_equal(decoded(await anext(pieces) + await anext(pieces))[:960], TONE[:960])
+
+
+async def test_only_the_device_that_it_is_for_may_fetch_it(listener: MediaListener) -> None:
+    stream = await listener.publish(FLAC, "flac", HERE)
+    stream.end()
+    other = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+    async with client() as http, client(transport=other) as stranger:
+        assert (await stranger.get(stream.url)).status_code == 404
+        assert (await http.get(stream.url.replace("flac", "x"))).status_code == 200  # the name says nothing
+        assert (await http.get(stream.url)).status_code == 404, "once is enough"
+        assert (await http.get(stream.url.rpartition("/")[0] + "/guessed.flac")).status_code == 404
+        assert (await http.post(stream.url)).status_code == 404
+
+
+@pytest.mark.parametrize("kept_bytes", [1_000_000, 0])
+async def test_a_player_that_asks_again_misses_nothing_of_what_is_kept(
+    listener: MediaListener, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(media_stream, "_KEPT_BYTES", kept_bytes)
+    stream = await listener.publish(FLAC, "flac", HERE)
+    await stream.write(TONE.tobytes())
+    received = bytearray()
+    async with client() as http:
+        assert (await http.head(stream.url)).status_code == 200
+        assert not stream.fetched.is_set()
+        async with http.stream("GET", stream.url) as first:
+            async for data in first.aiter_raw():
+                received += data
+                if len(received) > 20_000:
+                    break
+        async with http.stream("GET", stream.url) as second:
+            await stream.write(TONE.tobytes())
+            stream.end()
+            heard = decoded(b"".join([data async for data in second.aiter_raw()]))
+    assert np.array_equal(heard[:48_000] if kept_bytes else heard[-47_999:], TONE if kept_bytes else TONE[1:])
+    both = 2 * np.count_nonzero(TONE)
+    assert np.count_nonzero(heard) == both if kept_bytes else np.count_nonzero(heard) < both
+
+
+async def test_who_writes_waits_no_longer_for_a_player_that_is_gone(
+    listener: MediaListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_listener, "_AGAIN_SECONDS", 0.01)
+    stream = await listener.publish(FLAC, "flac", HERE)
+
+    async def write() -> None:
+        while True:
+            await stream.write(TONE.tobytes())
+
+    writing = asyncio.create_task(write())
+    async with client() as http, http.stream("GET", stream.url):
+        pass
+    with pytest.raises(ConnectionError, match="stopped fetching"):
+        await asyncio.wait_for(writing, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("limit", ["_EXPIRES_SECONDS", "_MOST_PATHS"])
+async def test_what_nobody_fetches_is_forgotten(
+    listener: MediaListener, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(media_listener, limit, 0.01 if limit == "_EXPIRES_SECONDS" else 1)
+    stream = await listener.publish(FLAC, "flac", HERE)
+    await listener.publish(FLAC, "flac", HERE)
+    await until(lambda: stream.over.is_set())
+    async with client() as http:
+        assert (await http.get(stream.url)).status_code == 404
+
+
+async def test_files_are_served_by_name_until_others_take_their_place(listener: MediaListener) -> None:
+    url = await listener.publish_files({"computer.json": b"{}", "computer.tflite": bytes(9)}, HERE)
+    async with client() as http:
+        assert (await http.get(f"{url}/computer.tflite")).content == bytes(9)
+        assert (await http.get(f"{url}/../computer.json")).status_code == 404
+        await listener.publish_files({"computer.json": b"{}"}, HERE)
+        assert (await http.get(f"{url}/computer.json")).status_code == 404
+
+
+@pytest.mark.parametrize("request_", [b"nonsense\r\n\r\n", b"\0\xff" * 5000, b"GET", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_nonsense_costs_one_connection(
+    listener: MediaListener, monkeypatch: pytest.MonkeyPatch, request_: bytes
+) -> None:
+    monkeypatch.setattr(media_listener, "_REQUEST_SECONDS", 0.1)
+    url = await listener.publish_files({"one": b"1"}, HERE)
+    port = httpx.URL(url).port
+    reader, writer = await asyncio.open_connection(HERE, port)
+    writer.write(request_)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        try:
+            assert (await reader.read()).startswith((b"HTTP/1.1 404", b"")[b"\r\n\r\n" not in request_])
+        except ConnectionError:
+            pass
+    writer.close()
+    async with client() as http:
+        assert (await http.get(f"{url}/one")).content == b"1"
+
+
+async def test_the_address_is_that_by_which_the_device_is_reached(listener: MediaListener) -> None:
+    assert [local_address(peer) for peer in ("127.0.0.5", "::1")] == ["127.0.0.1", "::1"]
+    assert httpx.URL(await listener.publish_files({}, "::1")).host == "::1"
+    named = await listener.publish_files({}, HERE, host="satellite.example")
+    assert httpx.URL(named).host == "satellite.example"
