@@ -151,3 +151,7 @@ async def _ring_sound(stages: Stages, room: RoomSettings, text: str, language: s
             extra={"room": room.name, "code": error.code},
         )
     return SharedSound.complete(format_, chime(format_) * _CHIMES + spoken)
+
+
+async def rung_by_device(_sound: SharedSound) -> None:
+    """Do nothing: the device has been told that the timer has ended, and rings (`Capabilities.rings`)."""

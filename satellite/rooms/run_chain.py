@@ -34,8 +34,7 @@ from satellite.rooms.barge_in import BargeIn, Interruption
 from satellite.rooms.chimes import Cue
 from satellite.rooms.device import Activity, Device, RoomContext, RoomModes
 from satellite.rooms.expectation import Expectation
-from satellite.rooms.playback import SharedSound
-from satellite.rooms.ringing import Ringing
+from satellite.rooms.ringing import Ringing, rung_by_device
 from satellite.rooms.room_sound import RoomSound
 from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
 from satellite.tasks import begin_task, end_tasks, failure_of
@@ -73,7 +72,7 @@ class RunChain:
         """The timers, to be run while the device is connected; None where none can ring."""
 
         if context.scheduler is not None and device.capabilities.speaker:
-            ring = _rung_by_device if device.capabilities.rings else self._sound.ring
+            ring = rung_by_device if device.capabilities.rings else self._sound.ring
             self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring)
         self._loudness = Loudness()
         self._inbox = AudioInbox(_INBOX_SECONDS)
@@ -402,7 +401,3 @@ class RunChain:
         if not self._claim(name):
             self._lose()
             await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
-
-
-async def _rung_by_device(_sound: SharedSound) -> None:
-    """Do nothing: the device has been told that the timer has ended, and rings."""

@@ -97,7 +97,7 @@ class EsphomeDevice:
         """Audio, and requests to begin a turn, which are the phrase of the wake word or empty."""
 
         self._listens_again = False
-        """Whether the device opens its microphone by itself after the present answer."""
+        """Whether the device opens its microphone by itself after what it plays at present."""
 
         self._follows = False
         self._missing = ""
@@ -180,6 +180,7 @@ class EsphomeDevice:
         if not abort:
             self.conversation.end_audio()
         elif self.turn is not None and not self.turn.ended:  # else it confirms the end that it was sent
+            self._listens_again = False
             await self.conversation.stop()
 
     async def _hear(self, data: bytes, second: bytes | None) -> None:
@@ -256,6 +257,7 @@ class EsphomeDevice:
             layout = self.entities.played.layout
             await stream.write(bytes(round(_SILENCE_SECONDS * layout.rate) * layout.frame_bytes))
             stream.end()
+            self._listens_again = True
             self._announce(stream.url, start_conversation=True)
         else:
             raise SatelliteError(
