@@ -1,43 +1,32 @@
-"""Which models exist, and the lookup from a configured name to a `ModelSpec`; reads only voices.json."""
+"""Which models exist, and the lookup from a configured name to a `ModelSpec`; reads only the lists beside it."""
 
 import difflib
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from satellite.errors import ModelError
 from satellite.languages import WHISPER
-from satellite.models.demo_set import BASE_PACKAGED, DEMO, MICROWAKEWORD, OPENWAKEWORD, SMOLLM2, WAKE_WORDS
-from satellite.models.kokoro_specs import kokoro_voices
-from satellite.models.mms_specs import mms_voices
-from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec
+from satellite.models.demo_set import DEMO, LISTED, MICROWAKEWORD, OPENWAKEWORD, SMOLLM2, WAKE_WORDS, in_wheels
+from satellite.models.spec import File, HubSource, Kind, LocalSource, ModelSpec, PackageSource
 
 __all__ = ["DEMO", "WAKE_WORDS", "Kind", "demo_set", "find", "lookup", "names", "piper_voice"]
-
-_WHISPER = {  # name: repository, and size of its model.bin in megabytes as shown by the hub
-    "tiny": ("Systran/faster-whisper-tiny", 76),
-    "base": ("Systran/faster-whisper-base", 145),
-    "base.en": ("Systran/faster-whisper-base.en", 145),
-    "small": ("Systran/faster-whisper-small", 484),
-    "small.en": ("Systran/faster-whisper-small.en", 484),
-    "medium": ("Systran/faster-whisper-medium", 1528),
-    "medium.en": ("Systran/faster-whisper-medium.en", 1528),
-    "large-v1": ("Systran/faster-whisper-large-v1", 3087),
-    "large-v2": ("Systran/faster-whisper-large-v2", 3087),
-    "large-v3": ("Systran/faster-whisper-large-v3", 3087),
-    "large-v3-turbo": ("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1618),
-    "distil-small.en": ("Systran/faster-distil-whisper-small.en", 332),
-    "distil-medium.en": ("Systran/faster-distil-whisper-medium.en", 789),
-    "distil-large-v2": ("Systran/faster-distil-whisper-large-v2", 1513),
-    "distil-large-v3": ("Systran/faster-distil-whisper-large-v3", 1513),
-    "distil-large-v3.5": ("distil-whisper/distil-large-v3.5-ct2", 1513),
-}
 
 _ALIASES = {"turbo": "large-v3-turbo", "large": "large-v3"}
 
 _REPOSITORY = r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*"
-_VOICES = Path(__file__).with_name("voices.json")
+
+_STYLE_BYTES = 522_240
+_STYLES_INSTALLED = ("ff_siwis",)
+"""Kokoro's voices that come with satellite, for the demo on machines that cannot reach the hub."""
+
+_MMS_BYTES = 114_000_000
+"""About as much as the network of any MMS voice has."""
+
+_MMS_BESIDE = ("config.json", "vocab.json", "tokenizer_config.json")
 
 
 def find(kind: Kind, name: str) -> ModelSpec:
@@ -120,17 +109,59 @@ def _known(kind: Kind) -> dict[str, ModelSpec]:
         case Kind.WAKE:
             others = [MICROWAKEWORD]
         case Kind.STT:
-            others = [_whisper(name) for name in _WHISPER]
+            others = [_whisper(name, *row) for name, row in LISTED["whisper"].items()]
         case Kind.TTS:
-            voices = json.loads(_VOICES.read_text(encoding="utf-8"))["voices"]
-            others = [*(piper_voice(name, *row) for name, row in voices.items()), *kokoro_voices(), *mms_voices()]
+            network = in_wheels("tts/kokoro")
+            others = [
+                *(piper_voice(name, *row) for name, row in _voices("voices.json").items()),
+                *(_kokoro_voice(name, sha256, network) for name, sha256 in _voices("kokoro_voices.json").items()),
+                *(_mms_voice(code, language) for code, language in LISTED["mms"].items()),
+            ]
     for spec in others:
         known.setdefault(spec.name, spec)  # en_US-joe-medium comes from its wheel first
     return known
 
 
-def _whisper(name: str) -> ModelSpec:
-    repository, megabytes = _WHISPER[name]
+def _voices(file: str) -> dict[str, Any]:
+    voices: dict[str, Any] = json.loads(Path(__file__).with_name(file).read_text(encoding="utf-8"))["voices"]
+    return voices
+
+
+def _kokoro_voice(name: str, sha256: str, network: ModelSpec) -> ModelSpec:
+    """Return one of Kokoro's voices, a small style for the network that all share."""
+    voice = ModelSpec(
+        Kind.TTS,
+        name,
+        f"Kokoro voice {name.partition('_')[2]}, {'female' if name[1] == 'f' else 'male'}",
+        network.licence,
+        (LISTED["kokoro"][name[0]],),
+        HubSource("onnx-community/Kokoro-82M-v1.0-ONNX", folder="voices"),
+        (File(f"{name}.bin", _STYLE_BYTES, sha256),),
+        network=network,
+    )
+    if name not in _STYLES_INSTALLED:
+        return voice
+    return replace(voice, packaged=replace(voice, source=PackageSource("satellite.models", "styles")))
+
+
+def _mms_voice(code: str, language: str) -> ModelSpec:
+    """Return one of Meta's MMS voices, in the ONNX exports of Xenova."""
+    return ModelSpec(
+        Kind.TTS,
+        f"mms-tts-{code}",
+        f"MMS voice of facebook/mms-tts-{code}",
+        "CC BY-NC 4.0 (non-commercial)",
+        (language,),
+        HubSource(f"Xenova/mms-tts-{code}"),
+        (
+            File("model.onnx", _MMS_BYTES, in_repository="onnx/model.onnx"),
+            *(File(name, 0) for name in _MMS_BESIDE),
+        ),
+        by_characters=True,
+    )
+
+
+def _whisper(name: str, repository: str, megabytes: int) -> ModelSpec:
     languages = WHISPER
     if name.endswith(".en") or name.startswith("distil-"):
         languages = ("en",)
@@ -143,7 +174,7 @@ def _whisper(name: str) -> ModelSpec:
         "MIT",
         languages,
         *_whisper_files(repository, megabytes),
-        packaged=BASE_PACKAGED if name == "base" else None,
+        packaged=in_wheels("stt/base") if name == "base" else None,
     )
 
 
