@@ -16,6 +16,7 @@ from tests.driven_rooms import added_rooms
 from tests.http_daemon import QUESTION, TOKEN, serving
 from tests.running_daemon import RunningDaemon
 from tests.test_status import STATE
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.models
 
@@ -185,6 +186,28 @@ def test_announcements(daemon: RunningDaemon, browser: Browser, url: str) -> Non
             expect(result).to_have_attribute("data-tone", "bad")
             assert result.inner_text().count("garage") == 1
             assert result.inner_text().endswith("the machine is on, its satellite is not running.")
+
+
+def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -> None:
+    satellites = [ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "office")]
+    with added_rooms(daemon, *satellites, off=("garage",)), opened(browser, url) as page:
+        room = page.locator("#rooms > li").filter(has_text="kitchen")
+        state = daemon.daemon.hub.room("kitchen").status
+        room.get_by_role("button", name="Mute (kitchen)").click()
+        room.get_by_role("button", name="Unmute (kitchen)").click()
+        expect(room.get_by_role("button", name="Mute (kitchen)")).to_be_visible()
+        assert state().muted is False
+        room.get_by_role("slider").fill("40")
+        eventually(lambda: state().volume == 0.4)
+        room.get_by_role("button", name="Stop").click()
+        expect(room.get_by_role("status")).to_have_text("Nothing sounds there.")
+        room.get_by_role("button", name="Say…").click()
+        expect(page.get_by_label("What to say in the rooms")).to_be_focused()
+        expect(page.get_by_role("checkbox", name="kitchen")).to_be_checked()
+        expect(page.get_by_role("checkbox", name="office")).not_to_be_checked()
+        room.get_by_role("button", name="Listen").click()  # which a satellite with a wake word of its own cannot
+        expect(room.get_by_role("status")).to_have_attribute("data-tone", "bad")
+        expect(page.locator("#rooms > li").filter(has_text="garage").get_by_role("button")).to_have_count(0)
 
 
 def test_a_daemon_with_a_token(daemon: RunningDaemon, browser: Browser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from satellite import __commit_id__, __version__
 
@@ -52,8 +53,20 @@ def _version() -> str:
 class _Commands:
     """Adds commands that are alike: each with an example, most with `--json`."""
 
-    def __init__(self, parser: argparse.ArgumentParser, metavar: str = "COMMAND", dest: str = "action") -> None:
-        self._commands = parser.add_subparsers(required=True, metavar=metavar, dest=dest)
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        metavar: str = "COMMAND",
+        dest: str = "action",
+        *,
+        usual: str | None = None,
+    ) -> None:
+        """Add to `parser`; where `usual` is the command if none is given, they share the options of `parser`."""
+        self._commands = parser.add_subparsers(required=usual is None, metavar=metavar, dest=dest)
+        if usual is not None:
+            parser.set_defaults(**{dest: usual})
+        # Otherwise what was given before the command would be replaced by the default of the option after it.
+        self._default: dict[str, Any] = {} if usual is None else {"default": argparse.SUPPRESS}
 
     def add(
         self, name: str, summary: str, *examples: str, json: bool = True, uri: bool = False
@@ -67,11 +80,10 @@ class _Commands:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if json:
-            command.add_argument("--json", action="store_true", help=_JSON)
+            command.add_argument("--json", action="store_true", help=_JSON, **self._default)
         if uri:
-            command.add_argument(
-                "--uri", help="the daemon's address (default: as configured, else tcp://127.0.0.1:10600)"
-            )
+            about = "the daemon's address (default: as configured, else tcp://127.0.0.1:10600)"
+            command.add_argument("--uri", help=about, **self._default)
         return command
 
 
@@ -112,24 +124,55 @@ def _conversation(commands: _Commands) -> None:
     command.add_argument("--voice", help="name of a voice")
     command.add_argument("--speaker", help="speaker of a multi-speaker voice")
 
-    examples = ("satellite rooms", "satellite rooms discover")
-    command = commands.add(
-        "rooms", "list the satellites of a running daemon, or those on the network", *examples, uri=True
-    )
-    command.add_argument(
-        "action_of_rooms",
-        nargs="?",
-        metavar="ACTION",
-        choices=("list", "discover", "devices"),
-        default="list",
-        help="list: those of the daemon (default); discover: those on the network; devices: this machine's sound",
-    )
+    summary = "list the rooms of a running daemon, find devices, make them rooms"
+    _rooms(commands.add("rooms", summary, "satellite rooms", "satellite rooms discover", uri=True))
 
     command = commands.add(
         "announce", "speak a text in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
     )
     command.add_argument("rooms", nargs="*", metavar="ROOM", help="where (default: everywhere)")
     command.add_argument("text", type=_text)
+    chime = command.add_mutually_exclusive_group()
+    chime.add_argument("--chime", metavar="FILE", help="sound before it, a file in hub.media_directory")
+    chime.add_argument("--no-chime", action="store_true", help="no sound before it")
+
+
+def _rooms(parser: argparse.ArgumentParser) -> None:
+    actions = _Commands(parser, "ACTION", "action_of_rooms", usual="list")
+    actions.add(
+        "list", "list the rooms of a running daemon, which is done without ACTION too", "satellite rooms", uri=True
+    )
+    actions.add("discover", "find devices on the network, and whether they are free", "satellite rooms discover")
+    actions.add("devices", "list the microphones and speakers of this machine", "satellite rooms devices")
+    _room_controls(actions)
+
+
+def _room_controls(actions: _Commands) -> None:
+    """Add what is done with one room; `room` is its name."""
+
+    def add(name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+        command = actions.add(name, summary, *(f"satellite rooms {name} kitchen{one}" for one in examples), uri=True)
+        command.add_argument("room", metavar="ROOM", help="name of the room")
+        return command
+
+    ask = add("ask", "ask a question in a room, and print what is said there", ' "Are you awake?"')
+    ask.add_argument("text", type=_text)
+    ask.add_argument("--choice", action="append", metavar="TEXT", help="an expected answer; may be given several times")
+    ask.add_argument("--language", help="language of question and answer, such as en")
+    ask.add_argument("--timeout", type=float, metavar="SECONDS", help="time for all of it (default: 60)")
+    add("start", "listen in a room now, without the wake word", "")
+    add("stop", "stop all that sounds in a room", "")
+    add("mute", "hear nothing in a room", "")
+    add("unmute", "hear again in a room", "")
+    volume = add("volume", "set how loud a room is", " 40")
+    volume.add_argument("percent", type=_percent, metavar="PERCENT", help="0 to 100")
+    listen_only = add("listen-only", "do what is said in a room, but play nothing there", "", " --off")
+    listen_only.add_argument("--off", action="store_true", help="sound again")
+    play = add("play", "play something in a room", " doorbell.mp3", " https://radio.example/jazz.mp3")
+    play.add_argument("what", metavar="FILE|URL|STATION", help="a file in hub.media_directory, an address, a station")
+    play.add_argument("--announce", action="store_true", help="as an announcement: not into a conversation, and wait")
+    broadcast = add("broadcast", "say something in all rooms but one", ' "Dinner is ready."')
+    broadcast.add_argument("text", type=_text)
 
 
 def _text(text: str) -> str:
@@ -137,6 +180,13 @@ def _text(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a text")
     return text
+
+
+def _percent(text: str) -> float:
+    percent = float(text.removesuffix("%"))
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError("must be 0 to 100")
+    return percent
 
 
 def _window(text: str) -> float:

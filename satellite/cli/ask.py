@@ -58,9 +58,15 @@ async def say(args: argparse.Namespace) -> int:
 async def announce(args: argparse.Namespace) -> int:
     """Play the spoken text in rooms; the exit status is 1 if one of them did not play it."""
     where = {"rooms": args.rooms} if args.rooms else {}
-    result = await client.command(args.uri, "announce", text=args.text, **where)
+    chime = False if args.no_chime else args.chime or True
+    result = await client.command(args.uri, "announce", text=args.text, chime=chime, **where)
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
+    return report_failed(result)
+
+
+def report_failed(result: client.JsonObject) -> int:
+    """Print where an announcement was not heard; return the exit status, 1 if there is such a room."""
     # Also with --json: standard error is for people.
     for room, reason in result["failed"].items():
         print(f"error: not heard in {room}: {reason}", file=sys.stderr)

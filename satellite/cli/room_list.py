@@ -7,6 +7,7 @@ import json
 from rich.console import Console
 from rich.text import Text
 
+from satellite.cli import room_controls
 from satellite.cli.status_page import plain_table, rooms_table
 from satellite.config.settings import Config
 from satellite.daemon import config_check
@@ -17,7 +18,9 @@ from satellite.wire.discovery import discover
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Print what was asked for; only `list` needs a running daemon."""
+    """Do what was asked for; `list`, and what is done with a room, need a running daemon."""
+    if "room" in args:
+        return await room_controls.run(args)
     if args.action_of_rooms == "devices":
         devices = await asyncio.to_thread(list_devices)
         if args.json:

@@ -15,6 +15,7 @@ from satellite.daemon.assembly import Assembly
 from satellite.daemon.https import server_certificate
 from satellite.daemon.reload import merge
 from satellite.daemon.responders import Places, Responders
+from satellite.daemon.room_commands import RoomCommands
 from satellite.daemon.startup import Startup
 from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.protocols import VoiceChoice
@@ -32,11 +33,13 @@ from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.controls import RoomControls
 from satellite.rooms.device import RoomContext
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
 from satellite.rooms.media_listener import MediaListener
+from satellite.rooms.media_sources import MediaSources
 from satellite.services.session import ALL_STAGES, Session
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
@@ -90,7 +93,9 @@ class Daemon:
         """The host's own room, if it has a microphone."""
 
         self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
-        self._announcer = Announcer(self.hub, self._stages)
+        self._sources = MediaSources(lambda: self._stages.config.hub)
+        self._announcer = Announcer(self.hub, self._stages, self._sources)
+        self._controls = RoomControls(self.hub, self._announcer, self._sources)
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._certificate = server_certificate(config)
         self._opener = PortOpener()
@@ -111,7 +116,13 @@ class Daemon:
         config = self.config
         dialogue = Dialogue(config.chat, self.engines.chat.engine.context_tokens)
         responders = Responders(
-            config.spoken_languages, config.home_assistant, self._places, self.timer_scheduler, self.engines, dialogue
+            config.spoken_languages,
+            config.home_assistant,
+            self._places,
+            self.timer_scheduler,
+            self.engines,
+            dialogue,
+            lambda: self._controls,
         )
         stages = Stages(
             self.engines,
@@ -132,6 +143,7 @@ class Daemon:
             status=self._status,
             store=self.store,
             announcer=self._announcer,
+            controls=self._controls,
             queues=self._queues,
             runs=self.runs,
             rate=RateLimit(settings.requests_per_minute),
@@ -165,8 +177,10 @@ class Daemon:
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("http", self._http.stop),
             *([] if self._presence is None else [("the announcement", self._presence.stop)]),
+            ("what rooms play", self._controls.close),
             ("the rooms", self.hub.stop),
             ("the sound for rooms", self._media.close),
+            ("the files for rooms", self._sources.close),
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
             ("the background tasks", self.background.close),
@@ -279,9 +293,13 @@ class Daemon:
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         controls_home = self.config.home_assistant.url is not None
         commands = {"status": self._status_with_runs, "metrics": self._metrics, "announce": self._announcer.announce}
+        rooms = RoomCommands(self._controls)
 
         async def serve(connection: Connection) -> None:
-            await Session(connection, self._stages, self.bus, stages, commands, controls_home=controls_home).serve()
+            # Without authentication, only this machine may open microphones and have addresses fetched.
+            own = {"room": rooms.run} if connection.is_local else {}
+            known = commands | own
+            await Session(connection, self._stages, self.bus, stages, known, controls_home=controls_home).serve()
 
         return serve
 

@@ -1,6 +1,6 @@
 """The responders, which are asked before the chat model: the commands of the house, then Home Assistant."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from satellite.languages import family
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.responder import Responder
 from satellite.skills.home_assistant.api import RoomQuery
+from satellite.skills.house_commands import House
 from satellite.skills.timers.scheduler import TimerScheduler
 
 if TYPE_CHECKING:
@@ -69,10 +70,14 @@ class Responders:
         scheduler: TimerScheduler | None,
         engines: Engines,
         dialogue: Dialogue,
+        house: Callable[[], House],
     ) -> None:
-        """Build them for a house that speaks `languages`, the usual first; without `scheduler`, no commands."""
+        """Build them for a house that speaks `languages`, the usual first; without `scheduler`, no commands.
+
+        `house` returns the rooms, once there are any.
+        """
         in_rooms = [place.language for place in places.all if place.language]
-        house = list(dict.fromkeys([*(languages or ("en",)), *in_rooms]))
+        spoken = list(dict.fromkeys([*(languages or ("en",)), *in_rooms]))
         likely = partial(_likely_languages, [*languages, *in_rooms], engines)
         self.commands: commands.CommandResponder | None = None
         self._home_assistant: agent.HomeAssistantResponder | None = None
@@ -81,10 +86,11 @@ class Responders:
 
             self.commands = CommandResponder(
                 scheduler,
-                languages=house,
+                languages=spoken,
                 likely_languages=likely,
                 home_assistant=home_assistant.url is not None,
                 last_answer=dialogue.last_answer,
+                house=house,
             )
         if home_assistant.url is not None:
             from satellite.skills.home_assistant.agent import HomeAssistantResponder

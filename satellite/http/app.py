@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from satellite import __version__
 from satellite.config.secrets import Secret
-from satellite.http import chat_api, openai_audio, openai_chat, problems, speech_api, status_api, websocket
+from satellite.http import chat_api, openai_audio, openai_chat, problems, rooms_api, speech_api, status_api, websocket
 from satellite.http.access_control import AccessControl
 from satellite.http.context import Context
 from satellite.http.guard import Guard
@@ -38,7 +38,7 @@ def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
     )
     problems.install(app)
     app.state.context, app.state.run_metrics = context, metrics
-    for part in (chat_api, speech_api, openai_chat, openai_audio, websocket):
+    for part in (chat_api, speech_api, openai_chat, openai_audio, rooms_api, websocket):
         app.include_router(part.router)
     app.include_router(status_api.house)
     app.include_router(status_api.health)

@@ -22,6 +22,7 @@ from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.pipeline.stages import RunConfig, Stages
 from satellite.rooms.announcements import Announcer
+from satellite.rooms.controls import RoomControls
 from satellite.tasks import begin_task, end_tasks
 
 _STEPS = 8
@@ -43,6 +44,7 @@ class Context:
     status: Status
     store: Store
     announcer: Announcer
+    controls: RoomControls
     queues: Callable[[], Mapping[str, int]]
     """How many calls wait for each engine."""
 

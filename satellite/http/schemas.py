@@ -86,6 +86,9 @@ class AnnounceRequest(Wire):
     rooms: list[Name] = Field(
         [], min_length=1, max_length=200, description="Where; everywhere without it.", examples=[["kitchen"]]
     )
+    chime: bool | Name = Field(
+        True, description="Sound before it: false for none, or a file in `hub.media_directory`.", examples=[True]
+    )
 
 
 class Announced(Wire):
@@ -93,6 +96,16 @@ class Announced(Wire):
 
     heard: list[str] = Field(description="Rooms that heard it.", examples=[["kitchen"]])
     failed: dict[str, str] = Field(description="Why, by room.", examples=[{"bedroom": "it is not connected"}])
+
+
+class RoomState(BaseModel):
+    """The state of a room, as in `GET /rooms`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    room: str = Field(examples=["kitchen"])
+    state: str = Field(examples=["connected"])
+    doing: str = Field(examples=["listening"])
 
 
 class Rooms(Wire):

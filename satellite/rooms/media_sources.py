@@ -6,15 +6,17 @@ doorbell, whatever its server sends.
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from satellite.audio.decoder import Readable, SoundDecoder
 from satellite.audio.pcm import AudioFormat
+from satellite.audio.sound_files import SUFFIXES
 from satellite.config.rooms import HubSettings
 from satellite.errors import ChatError, SatelliteError, shown
 from satellite.net.http_client import client_settings, shown_url
@@ -37,6 +39,11 @@ _BROKEN_PIECES = 100
 """So many broken frames in a row are skipped, some seconds: a radio that is joined in the middle begins with some."""
 
 _CLOSE_SECONDS = 2.0
+
+_MOST_NAMES = 500
+"""Files that can be played by voice: each name is compared with what is said."""
+
+_STATION = "station:"
 
 T = TypeVar("T")
 
@@ -91,6 +98,21 @@ class MediaSources:
                 yield sound
         finally:
             self._open -= 1
+
+    def names(self) -> dict[str, str]:
+        """Return what `named` takes, by the names that people say: stations, and the files of the folder; blocking."""
+        settings, files = self._settings(), list[Path]()
+        if settings.media_directory is not None:
+            with suppress(OSError):
+                files = [path for path in settings.media_directory.iterdir() if path.suffix.lower() in SUFFIXES]
+        by_file = {" ".join(re.split(r"[\s_-]+", path.stem)): path.name for path in sorted(files)[:_MOST_NAMES]}
+        return by_file | {name: f"{_STATION}{name}" for name in settings.stations}
+
+    def named(self, what: str) -> MediaReference:
+        """Return one of `names`."""
+        if what.startswith(_STATION):
+            return MediaReference(station=what.removeprefix(_STATION))
+        return MediaReference(file=what)
 
     async def close(self) -> None:
         """Let the threads end."""

@@ -1,4 +1,4 @@
-"""Answers commands without a model: timers, the time, the date, never mind, stop, and repeat."""
+"""Answers commands without a model: timers, rooms, the time, the date, never mind, stop, and repeat."""
 
 from __future__ import annotations  # Responses is only a type here; its libraries come with the first grammar
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.responder import Reply, ResponderStatus
 from satellite.skills.grammars import Grammars
-from satellite.skills.intents import Command, Intent
+from satellite.skills.house_commands import House, HouseCommands
+from satellite.skills.intents import OF_ROOMS, Command, Intent
 from satellite.skills.timers.matching import NoMatch, TimerQuery, find_all, find_here, find_one
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Timer, TimerRefused, TimerState
@@ -62,6 +63,7 @@ class CommandResponder:
         rooms: Mapping[str, str] | None = None,
         home_assistant: bool = False,
         last_answer: Callable[[Question], str | None] = lambda _: None,
+        house: Callable[[], House | None] = lambda: None,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         """Set and end the timers of `scheduler`; `rooms` are places by the names of rooms.
@@ -69,7 +71,8 @@ class CommandResponder:
         `languages` are those of the house, of which the first is that of questions without one: they are compiled at
         the start, and a little later the first of `likely_languages`.
         With `home_assistant`, which is asked next, what was said to a device of Home Assistant's is left to it unless
-        it is about a timer here. `last_answer` returns the previous answer in the conversation of a question.
+        it is about a timer here. `last_answer` returns the previous answer in the conversation of a question, and
+        `house` the rooms, if commands may be about them.
         """
         self.scheduler = scheduler
         self._languages = languages or ("en",)
@@ -77,6 +80,7 @@ class CommandResponder:
         self._home_assistant = home_assistant
         self._rooms: Mapping[str, str] = rooms or {}
         self._last_answer = last_answer
+        self._house = house
         self._now = now
         self._most_compiled = max(_COMPILED_LANGUAGES, len(self._languages))
         self._grammars = Grammars(self._most_compiled + _OTHER_LANGUAGES)
@@ -117,7 +121,12 @@ class CommandResponder:
         await self.scheduler.open()
         from satellite.skills.responses import Responses  # imported with the first grammar
 
-        text = self._answer(command, question, Responses(grammar), question.language or self._languages[0])
+        responses = Responses(grammar)
+        if command.intent in OF_ROOMS:
+            house = self._house()
+            text = await HouseCommands(house).answer(command, question, responses, self._rooms) if house else None
+        else:
+            text = self._answer(command, question, responses, question.language or self._languages[0])
         return None if text is None else Reply(text, self.name)
 
     def configure(self, rooms: Mapping[str, str]) -> None:
@@ -170,11 +179,16 @@ class CommandResponder:
         known = self._recent.get(key)
         if known is None or known[1] is not rooms:
             # Matching takes milliseconds, and up to seconds for the worst texts.
-            known = self._recent[key] = await asyncio.to_thread(grammar.understand, text, rooms), rooms
+            known = self._recent[key] = await asyncio.to_thread(self._read, grammar, text, rooms), rooms
             if len(self._recent) > _RECENT_TEXTS:
                 self._recent.popitem(last=False)
         command = known[0]
         return None if command is None else (command, grammar)
+
+    def _read(self, grammar: Grammar, text: str, rooms: Mapping[str, str]) -> Command | None:
+        house = self._house()
+        command = grammar.understand(text, rooms, house.media() if house else None)
+        return command if house or command is None or command.intent not in OF_ROOMS else None
 
     def _answer(self, command: Command, question: Question, responses: Responses, language: str) -> str | None:
         """Do what a command says, and return what to say; None where it is no command in this situation."""

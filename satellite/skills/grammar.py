@@ -23,6 +23,11 @@ _Data = Mapping[str, Any]
 _LONGEST_NAME_WORDS = 4
 _LONGEST_NAME = 40
 
+_STEP = 0.1
+"""How much louder "louder" is; Home Assistant's step."""
+
+_STEPS: Mapping[str, str] = {Intent.LOUDER: "up", Intent.QUIETER: "down"}
+
 _NUMBER_WORDS = range(1, 101)
 _RANGES = {"timer_hours": 100, "timer_minutes": 6_000, "timer_seconds": 360_000}
 """Highest number of each unit that is understood: more than a timer may have, so that the refusal can say so."""
@@ -45,6 +50,15 @@ class _Halves:
 
     def __contains__(self, number: float) -> bool:
         return 0 < number <= self.highest and (number * 2).is_integer()
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Sentences that mean the same."""
+
+    sentences: tuple[str, ...]
+    slots: Mapping[str, object]
+    """What they say without a word for it, such as that the volume goes up."""
 
 
 class _Rank(NamedTuple):
@@ -72,22 +86,29 @@ class Grammar:
         self._units: Sequence[Sequence[str]] = ours.get("units", ())
         self._articles = tuple(ours.get("articles", ()))
         self._ordinals: Mapping[str, int] = ours.get("ordinals", {})
-        self._ours = _compiled(language, upstream, ours, ours.get("intents", {}))
+        own = {name: [_Block(tuple(texts), {})] for name, texts in ours.get("intents", {}).items()}
+        self._ours = _compiled(language, upstream, ours, own, own=True)
         self._upstream = _compiled(language, upstream, ours, _answerable(upstream))
         self.understand("1")  # hassil parses templates at their first use
 
-    def understand(self, text: str, rooms: Mapping[str, str] | None = None) -> Command | None:
-        """Return the command that all of `text` is, else None; `rooms` are the places by the names of rooms."""
+    def understand(
+        self, text: str, rooms: Mapping[str, str] | None = None, media: Mapping[str, str] | None = None
+    ) -> Command | None:
+        """Return the command that all of `text` is, else None.
+
+        `rooms` are the places by the names of rooms, `media` what can be played by the names that people say.
+        """
         if len(text) > _LONGEST:
             return None
-        areas: dict[str, SlotList] = {
-            "area": TextSlotList.from_tuples((rooms or {}).items(), allow_template=False, name="area")
+        names: dict[str, SlotList] = {
+            name: TextSlotList.from_tuples((known or {}).items(), allow_template=False, name=name)
+            for name, known in (("area", rooms), ("media", media))
         }
         # Whisper writes "5-minute timer", the grammar "5 minute timer"; names may keep their hyphens.
         for reading in _readings(_without_clock(text, self._units)):
             found: list[tuple[_Rank, Command]] = []
             for intents in (self._ours, self._upstream):
-                for result in recognize_all(reading, intents, slot_lists=areas, language=self.language):
+                for result in recognize_all(reading, intents, slot_lists=names, language=self.language):
                     if command := self._command(result, reading):
                         found.append((_rank(result), command))
                         # Nothing ranks above one of ours without a free name; the rest need not be matched.
@@ -117,7 +138,16 @@ class Grammar:
         duration = Duration.of(slots.get("hours"), slots.get("minutes"), slots.get("seconds"))
         folded = text.casefold()
         mentions_timer = not self._timer_words or any(word in folded for word in self._timer_words)
-        return Command(Intent(result.intent.name), duration, timer, mentions_timer)
+        message = result.entities.get("message")
+        return Command(
+            Intent(result.intent.name),
+            duration,
+            timer,
+            mentions_timer,
+            message=message.text.strip(" ,:") if message else "",
+            volume=_share(slots.get("volume_level", slots.get("volume_step", _STEPS.get(result.intent.name, 0)))),
+            media=str(slots.get("media", "")),
+        )
 
     def _name(self, text: str) -> str | None:
         """Return a name without the articles in front of it; None if nothing is left."""
@@ -125,6 +155,13 @@ class Grammar:
         while words and words[0].casefold() in self._articles:
             words = words[1:]
         return " ".join(words) or None
+
+
+def _share(percentage: object) -> float:
+    """Return a percentage, or one of Home Assistant's words for a step of it, as a share of 1."""
+    if percentage in ("up", "down"):
+        return _STEP if percentage == "up" else -_STEP
+    return float(str(percentage)) / 100
 
 
 _THOUSANDS = re.compile(r"\b(\d{1,3})[.,](\d{3})\b")
@@ -206,34 +243,42 @@ def _template(language: str) -> _Data:
     return {}
 
 
-def _answerable(upstream: _Data) -> dict[str, list[str]]:
+_VOLUME = (Intent.SET_VOLUME, Intent.CHANGE_VOLUME)
+
+
+def _answerable(upstream: _Data) -> dict[str, list[_Block]]:
     """Return Home Assistant's sentences for the intents that are answered here."""
-    sentences: dict[str, list[str]] = {}
+    sentences: dict[str, list[_Block]] = {}
     for intent in Intent:
+        # "Turn off the light in five minutes" starts a timer too, but is an order to Home Assistant. Its devices and
+        # floors, whose volume may be meant, are known to it alone.
+        others = ("command", "name", "floor") if intent in _VOLUME else ("command",)
         for block in upstream.get("intents", {}).get(intent, {"data": ()})["data"]:
-            # "Turn off the light in five minutes" starts a timer too, but is an order to Home Assistant.
-            if not block.get("metadata", {}).get("slot_combination", "").startswith("command"):
-                sentences.setdefault(intent.value, []).extend(block["sentences"])
+            if not block.get("metadata", {}).get("slot_combination", "").startswith(others):
+                one = _Block(tuple(block["sentences"]), block.get("slots") or {})
+                sentences.setdefault(intent.value, []).append(one)
     return sentences
 
 
-def _compiled(language: str, upstream: _Data, ours: _Data, sentences: Mapping[str, list[str]]) -> Intents:
+def _compiled(
+    language: str, upstream: _Data, ours: _Data, sentences: Mapping[str, list[_Block]], *, own: bool = False
+) -> Intents:
     """Return sentences ready to match, with only the rules and lists that they use."""
     duration = ours.get("duration", {})
     started = {name.replace("own_", "own_start_"): _of_start(rule) for name, rule in duration.items()}
-    texts = [text for block in sentences.values() for text in block]
+    texts = [text for blocks in sentences.values() for block in blocks for text in block.sentences]
     every_rule = {**upstream.get("expansion_rules", {}), **ours.get("rules", {}), **duration, **started}
     rules = _used_rules(texts, every_rule)
     used_lists = set(re.findall(r"{([^{}:]+)", " ".join([*texts, *rules.values()])))
-    lists = {**upstream.get("lists", {}), **ours.get("lists", {})}
+    lists = {"message": {"wildcard": True}, **upstream.get("lists", {}), **ours.get("lists", {})}
     intents = Intents.from_dict(
         {
             "language": language,
             "settings": upstream.get("settings", {}),
             "skip_words": upstream.get("skip_words", []),
             "intents": {
-                name: {"data": _blocks(block, own=sentences is ours.get("intents"))}
-                for name, block in sentences.items()
+                name: {"data": [data for block in blocks for data in _in_order(block, own=own)]}
+                for name, blocks in sentences.items()
             },
             "expansion_rules": rules,
             "lists": {name: values for name, values in lists.items() if name in used_lists},
@@ -248,11 +293,12 @@ def _compiled(language: str, upstream: _Data, ours: _Data, sentences: Mapping[st
     return intents
 
 
-def _blocks(texts: list[str], *, own: bool) -> list[dict[str, object]]:
+def _in_order(block: _Block, *, own: bool) -> list[dict[str, object]]:
     """Return sentences in hassil's form, those with free names last."""
-    named = [text for text in texts if "{timer_name" in text]
-    plain = [text for text in texts if text not in named]
-    return [{"sentences": block, "metadata": {"own": own}} for block in (plain, named) if block]
+    named = [text for text in block.sentences if "{timer_name" in text or "{message" in text]
+    plain = [text for text in block.sentences if text not in named]
+    metadata = {"own": own}
+    return [{"sentences": texts, "slots": dict(block.slots), "metadata": metadata} for texts in (plain, named) if texts]
 
 
 def _of_start(rule: str) -> str:

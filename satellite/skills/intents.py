@@ -24,6 +24,17 @@ class Intent(StrEnum):
     STOP = "SatelliteStop"
     REPEAT = "SatelliteRepeat"
 
+    BROADCAST = "HassBroadcast"
+    SET_VOLUME = "HassSetVolume"
+    CHANGE_VOLUME = "HassSetVolumeRelative"
+    LOUDER = "SatelliteLouder"
+    QUIETER = "SatelliteQuieter"
+    MUTE = "SatelliteMute"
+    TELL = "SatelliteTell"
+    CALL = "SatelliteCall"
+    HANG_UP = "SatelliteHangUp"
+    PLAY = "SatellitePlay"
+
     DISMISS = "SatelliteDismiss"
     """Acknowledges a timer that rings, such as "thank you"; means nothing otherwise."""
 
@@ -37,8 +48,28 @@ _CLOSED = frozenset(
         Intent.REPEAT,
         Intent.DISMISS,
         Intent.CANCEL_ALL_TIMERS,
+        Intent.LOUDER,
+        Intent.QUIETER,
+        Intent.MUTE,
+        Intent.HANG_UP,
     }
 )
+
+OF_ROOMS = frozenset(
+    {
+        Intent.BROADCAST,
+        Intent.SET_VOLUME,
+        Intent.CHANGE_VOLUME,
+        Intent.LOUDER,
+        Intent.QUIETER,
+        Intent.MUTE,
+        Intent.TELL,
+        Intent.CALL,
+        Intent.HANG_UP,
+        Intent.PLAY,
+    }
+)
+"""What is done with rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +81,24 @@ class Command:
     """For how long, or by how much."""
 
     timer: TimerQuery
-    """Which timer is meant; for a new one, its name and room."""
+    """Which timer is meant, or for a new one its name; and the room that was named."""
 
     mentions_timer: bool
     """Whether a word for timers was said; without one, the sentence is a command only if there is a timer."""
+
+    message: str = ""
+    """What is to be said in other rooms."""
+
+    volume: float = 0.0
+    """From 0 to 1; of `CHANGE_VOLUME`, what is added."""
+
+    media: str = ""
+    """What is to be played."""
+
+    @property
+    def place(self) -> str | None:
+        """The room that was named."""
+        return self.timer.place
 
     @property
     def is_closed(self) -> bool:

@@ -48,8 +48,12 @@ class Responses:
         return _joined(self._rendered(intent, slots), self.status([(timer, left)]))
 
     def done(self, intent: Intent) -> str:
-        """Return that a timer was cancelled, paused or resumed."""
+        """Return that a timer was cancelled, paused or resumed, or something done in a room."""
         return self._rendered(intent, {})
+
+    def muted(self) -> str:
+        """Return that a microphone is off, in Home Assistant's word for a media player."""
+        return self._rendered("HassMediaPlayerMute", {})
 
     def cancelled(self, count: int, room: str | None) -> str:
         """Return how many timers were cancelled."""
@@ -65,10 +69,10 @@ class Responses:
         """Return the sentence for one of Home Assistant's errors."""
         return self._grammar.errors.get(key) or _english()["errors"][key]
 
-    def _templates(self, intent: Intent) -> Mapping[str, str]:
+    def _templates(self, intent: str) -> Mapping[str, str]:
         return self._grammar.responses.get(intent, {})
 
-    def _rendered(self, intent: Intent, slots: Mapping[str, object], key: str = "default") -> str:
+    def _rendered(self, intent: str, slots: Mapping[str, object], key: str = "default") -> str:
         template = self._templates(intent).get(key)
         if not template or template.startswith(_NOT_TRANSLATED):
             template = _english()["intents"][intent][key]

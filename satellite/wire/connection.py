@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import socket
@@ -91,6 +92,16 @@ class Connection:
             # Small events such as `pong` must not wait for more data; keep-alive finds peers that lost their power.
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the peer is on this machine."""
+        peer = self._writer.get_extra_info("peername")
+        if not isinstance(peer, tuple):
+            return False
+        address = ipaddress.ip_address(peer[0].partition("%")[0])
+        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return (mapped or address).is_loopback
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield events. Raises `ProtocolError` for garbage, a stalled event or an event cut short."""

@@ -2,6 +2,7 @@
 
 import { byId, element, fillEntry, keep, makeEntry, say, show, tone } from "./dom.js";
 import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateName, unnamed, unstopped } from "./format.js";
+import { fillControls, makeControls } from "./room_controls.js";
 
 const STAGES = {
   wake: "Wake word",
@@ -105,7 +106,7 @@ function showRooms(rooms) {
   const connected = rooms.filter((room) => room.state === "connected").length;
   say(byId("rooms-count"), rooms.length ? `${connected} of ${rooms.length} connected` : "");
   if (rooms.length) {
-    keep(byId("rooms"), rooms, (room) => `room ${room.room}`, makeEntry, fillRoom);
+    keep(byId("rooms"), rooms, (room) => `room ${room.room}`, makeRoom, fillRoom);
     return;
   }
   keep(byId("rooms"), [0], () => "empty", makeNoRooms, () => {});
@@ -121,7 +122,14 @@ function makeNoRooms() {
   );
 }
 
+function makeRoom() {
+  const entry = makeEntry();
+  entry.append(makeControls());
+  return entry;
+}
+
 function fillRoom(entry, room) {
+  fillControls(entry.lastElementChild, room);
   const isHere = room.state === "connected";
   const doing = DOING[room.doing] ?? capital(room.doing);
   const unusual = isHere && !/is connected$/.test(room.message ?? "");

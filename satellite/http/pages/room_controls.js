@@ -1,0 +1,64 @@
+// What is done with one room: listen, stop, mute, volume, say something.
+
+import { json } from "./api.js";
+import { byId, element, say, show, tone } from "./dom.js";
+
+/** Return the controls of a room, for `fillControls`. */
+export function makeControls() {
+  const result = element("p", { class: "result", role: "status", dir: "auto" });
+  const box = element("div", { class: "room-controls" });
+  const button = (text, action, body) => {
+    const one = element("button", { type: "button", class: "plain" }, text);
+    one.addEventListener("click", () => send(box, result, action, body(box)));
+    return one;
+  };
+  const volume = element("input", { type: "range", min: "0", max: "100", step: "5" });
+  volume.addEventListener("change", () => send(box, result, "volume", { volume: Number(volume.value) / 100 }));
+  const about = element("button", { type: "button", class: "plain" }, "Say…");
+  about.addEventListener("click", () => choose(box.dataset.room));
+  box.append(
+    button("Listen", "start", () => ({})),
+    button("Stop", "stop", () => ({})),
+    button("Mute", "mute", (node) => ({ muted: node.dataset.muted !== "true" })),
+    about,
+    element("label", { class: "volume" }, "Volume", volume),
+    result,
+  );
+  return box;
+}
+
+/** Fill the controls of `makeControls` for a room of `/status`; one that is not connected has none. */
+export function fillControls(box, room) {
+  const [listen, stop, mute, about, volume] = box.children;
+  const speaks = room.capabilities?.speaker ?? true;
+  box.dataset.room = room.room;
+  box.dataset.muted = String(room.muted ?? false);
+  show(box, room.state === "connected");
+  say(mute, room.muted ? "Unmute" : "Mute");
+  for (const one of [stop, about, volume]) show(one, speaks);
+  for (const one of [listen, stop, mute, about]) one.setAttribute("aria-label", `${one.textContent} (${room.room})`);
+  const slider = volume.lastElementChild;
+  slider.setAttribute("aria-label", `Volume (${room.room})`);
+  if (document.activeElement !== slider) slider.value = String(Math.round((room.volume ?? 1) * 100));
+}
+
+async function send(box, result, action, body) {
+  tone(result, "");
+  say(result, "");
+  try {
+    const answer = await json(`rooms/${encodeURIComponent(box.dataset.room)}/${action}`, { body });
+    if (answer.stopped === false) say(result, "Nothing sounds there.");
+  } catch (problem) {
+    say(result, problem.message);
+    tone(result, "bad");
+  }
+}
+
+/** Choose one room for an announcement, and have the user type it. */
+function choose(room) {
+  for (const box of byId("announce-rooms").querySelectorAll("input")) {
+    box.checked = box.value === room;
+    box.dataset.chosen = "by hand";
+  }
+  byId("announce-text").focus();
+}
