@@ -73,6 +73,7 @@ class BrowserDevice:
 
     # Browsers cancel the echo of their own sound, so that what they hear is somebody who speaks.
     capabilities = Capabilities(speech_interrupts=True)
+    media_output = None
 
     def __init__(self, context: Context, address: str) -> None:
         self.output = self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)

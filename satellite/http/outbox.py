@@ -20,6 +20,7 @@ class Outbox:
     format: AudioFormat | None = None
     """None takes the voice's own: `tts-start` carries its rate."""
 
+    media_format = AudioFormat(44_100)
     paced = False
     trouble = ""
 

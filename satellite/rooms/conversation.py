@@ -9,16 +9,22 @@ import time
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import SatelliteError, SpeechToTextError
+from satellite.pipeline.request import RunRequest
+from satellite.pipeline.run import Run
 from satellite.rooms.barge_in import Interruption
 from satellite.rooms.device import Device, RoomContext, RoomModes
 from satellite.rooms.expectation import Expectation
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room_sound import Sounding
 from satellite.rooms.run_chain import RunChain
+from satellite.rooms.run_steps import RunOutcome
 from satellite.rooms.stop_words import StopListener
 
 _OPENING_SECONDS = 5.0
 """How long a device may take to open its microphone."""
+
+_WAKE_WORD_SECONDS = 2.0
+"""How long after a wake word of its own a device may take to begin."""
 
 
 class Conversation(RunChain):
@@ -47,9 +53,19 @@ class Conversation(RunChain):
             await self._stop_listener.hear(pcm)
 
     async def close(self) -> None:
-        """End the runs that are under way; may be called twice."""
+        """End all that is under way, since the device has gone; may be called twice."""
         self._stop_listener.close()
         await super().close()
+
+    def await_command(self) -> None:
+        """The device has heard its wake word, and will begin a run: let no announcement sound into the command."""
+        if not self.engaged:
+            self._sound.release(_WAKE_WORD_SECONDS)
+
+    async def ended(self, seconds: float) -> None:
+        """Wait until the chain of runs that is under way has ended, for `seconds` at most."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=seconds)
 
     # What a program, or somebody in another room, has the room do.
 
@@ -59,6 +75,14 @@ class Conversation(RunChain):
         Cancelling or failing silences it. Raises `SatelliteError` where it cannot be heard.
         """
         await self._sound.announce(sound, Sounding.ANNOUNCEMENT)
+
+    async def play(self, media: SharedSound) -> None:
+        """Play media, such as music or a radio, in place of other media; returns when it is over or was stopped.
+
+        It is quieter while somebody speaks with the room, or something is said there. Cancelling stops it. Raises
+        `SatelliteError` where it cannot be heard, and what `media` ends with.
+        """
+        await self._sound.play(media)
 
     async def ring(self, sound: SharedSound) -> None:
         """Play the sound of a timer that has ended, as an announcement."""
@@ -111,6 +135,7 @@ class Conversation(RunChain):
         The room goes on waiting for the wake word.
         """
         stopped = self._sound.end_announcement(stopped=True)
+        stopped = self._sound.stop_media() or stopped
         stopped = self.silence_ringing() or stopped
         if (self.engaged or self._sound.sounding is Sounding.ANSWER) and self._run is not None:
             stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
@@ -140,7 +165,17 @@ class Conversation(RunChain):
         self.modes.listen_only = listen_only
         if listen_only:
             self._sound.end_announcement(stopped=True)
+            self._sound.stop_media()
             await self._sound.silence_answer()
+
+    async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
+        """Run, and end media if all that was said was "stop"."""
+        outcome, run = await super()._run_once(request)
+        if outcome is RunOutcome.DONE and self._sound.plays_media:
+            said = self._transcript
+            if await self._context.stages.means_stop(said.text, said.language or None):
+                self._sound.stop_media()
+        return outcome, run
 
     async def _listen(self, command: Expectation) -> None:
         """Have the device hear a command now; an answer that is under way ends."""

@@ -97,6 +97,10 @@ class Device(Protocol):
     def output(self) -> SoundOutput:
         """Return where sound goes."""
 
+    @property
+    def media_output(self) -> SoundOutput | None:
+        """Return where media goes if the device itself mixes it with what is said; None has it mixed here."""
+
     async def show(self, step: RunEvent, activity: Activity) -> None:
         """Show a step of a run, such as the transcript or an error, and what the room is doing from now on."""
 

@@ -29,6 +29,10 @@ class SoundOutput(Protocol):
         """Return the format that it wants; None takes whatever a voice gives."""
 
     @property
+    def media_format(self) -> AudioFormat:
+        """Return what media is converted to."""
+
+    @property
     def paced(self) -> bool:
         """Return whether sound is sent at the pace at which it is heard, and `played` waits for its end.
 
@@ -189,12 +193,12 @@ class Playback:
         self._source = None
         await self._output.stop()
         if self._output.paced:
-            await self._output.played(self._left_seconds())
+            await self._output.played(self.left_seconds())
 
     async def drained(self) -> None:
         """Wait until a device that plays at its own pace should have played the latest sound."""
         if not self._output.paced:
-            await asyncio.sleep(self._left_seconds())
+            await asyncio.sleep(self.left_seconds())
 
     async def silence(self) -> None:
         """End the sound now: what was not sent never will be."""
@@ -203,7 +207,8 @@ class Playback:
             self._source = None
             await self._output.stop()
 
-    def _left_seconds(self) -> float:
+    def left_seconds(self) -> float:
+        """Return how long what was sent goes on."""
         return max(0.0, self._began_at + self._sent_seconds - asyncio.get_running_loop().time())
 
     async def _start(self, source: AudioFormat) -> None:

@@ -81,6 +81,9 @@ class Room(Protocol):
     async def ask(self, question: SharedSound | None, *, language: str | None = None) -> Transcription:
         """Play a question, and return what was said to it; raises `SatelliteError`, see `Conversation.ask`."""
 
+    async def play(self, media: SharedSound) -> None:
+        """Play media, in place of other media; returns when it is over or was stopped."""
+
     async def start(self) -> None:
         """Listen to a command now, without a wake word."""
 
@@ -144,6 +147,10 @@ class BaseRoom(ABC):
     async def ask(self, question: SharedSound | None, *, language: str | None = None) -> Transcription:
         """See `Conversation.ask`."""
         return await self._conversation.ask(question, language=language)
+
+    async def play(self, media: SharedSound) -> None:
+        """See `Conversation.play`."""
+        await self._conversation.play(media)
 
     async def start(self) -> None:
         """See `Conversation.start`."""

@@ -7,11 +7,17 @@ from enum import StrEnum
 from satellite.audio.pcm import AudioFormat
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.chimes import PLAIN, Cue, cue_sound
-from satellite.rooms.device import RoomModes
-from satellite.rooms.playback import Playback, SharedSound, SoundOutput
+from satellite.rooms.device import Device, RoomModes
+from satellite.rooms.mixer import Mixer
+from satellite.rooms.playback import Playback, SharedSound
+from satellite.tasks import begin_task, end_tasks, log_failure
 
 _ANNOUNCED_SECONDS = 1.0
 """How much of an announcement has to be heard: one that a wake word cuts off before that is played again."""
+
+
+_MEDIA_AHEAD_SECONDS = 0.25
+"""How far media is sent ahead at most: so much later it is quieter, and what is mixed into it is heard."""
 
 
 class Sounding(StrEnum):
@@ -20,16 +26,29 @@ class Sounding(StrEnum):
     ANSWER = "answer"
     TIMER = "timer"
     ANNOUNCEMENT = "announcement"
+    MEDIA = "media"
 
 
 class RoomSound:
     """The one owner of a room's playback."""
 
-    def __init__(self, output: SoundOutput, modes: RoomModes, ahead_seconds: Callable[[], float]) -> None:
-        """Play by `output`, nothing while `modes` has the room only listen."""
-        self._output = output
+    def __init__(self, device: Device, modes: RoomModes, ahead_seconds: Callable[[], float]) -> None:
+        """Play by the outputs of `device`, nothing while `modes` has the room only listen."""
+        self._output = device.output
+        self._media_output = device.media_output or device.output
         self._modes = modes
-        self._playback = Playback(output, ahead_seconds)
+        self._ahead_seconds = ahead_seconds
+        self._playback = Playback(device.output, self._present_ahead_seconds)
+        self._mixes = device.media_output is None
+        self._media_playback = self._playback
+        if not self._mixes:
+            self._media_playback = Playback(self._media_output, self._media_ahead_seconds)
+        self._mixer: Mixer | None = None
+        self._media_turn = asyncio.Lock()
+        self._media_task: asyncio.Task[None] | None = None
+        self._voice: Playback | Mixer = self._playback
+        """What plays answers and announcements."""
+
         self._answering = False
         self._free = asyncio.Event()
         """Set while an announcement may be heard."""
@@ -49,7 +68,9 @@ class RoomSound:
     @property
     def sounding(self) -> Sounding | None:
         """What sounds."""
-        return Sounding.ANSWER if self._answering else self._kind
+        if self._answering:
+            return Sounding.ANSWER
+        return self._kind or (Sounding.MEDIA if self.plays_media else None)
 
     def hold(self) -> None:
         """Let no announcement begin until `release`; one that is heard goes on."""
@@ -72,13 +93,18 @@ class RoomSound:
 
     def set_volume(self, volume: float) -> None:
         """Scale all sound, for a device without a volume of its own."""
-        self._playback.gain.target = volume
+        self._playback.gain.target = self._media_playback.gain.target = volume
+
+    async def close(self) -> None:
+        """Play no media any more; may be called twice."""
+        if self._media_task is not None:
+            await end_tasks(self._media_task)
 
     # Answers.
 
     def heard_seconds(self) -> float:
         """Return how much of the present, or the last, sound has been heard at most."""
-        return self._playback.heard_seconds()
+        return self._voice.heard_seconds()
 
     async def say(self, layout: AudioFormat, pcm: bytes) -> None:
         """Play some of an answer; an announcement ends for it."""
@@ -86,29 +112,29 @@ class RoomSound:
             self.end_announcement()
             async with self._foreground:
                 self._answering = True
-                await self._playback.play(layout, pcm)
+                await self._voice.play(layout, pcm)
 
     async def cue(self, cue: Cue) -> None:
         """Play a short sound, and do not wait until it is heard."""
         if not self._modes.listen_only:
             async with self._foreground:
-                await self._playback.cue(PLAIN, cue_sound(cue))
+                await self._voice.cue(PLAIN, cue_sound(cue))
 
     async def finish_answer(self) -> None:
         """End an answer, and wait until it has been heard, or should have been."""
         if self._answering:
-            await self._playback.finish()
+            await self._voice.finish()
             self._answering = False
 
     async def drained(self) -> None:
         """Wait until a device that plays at its own pace should have played the answer."""
-        await self._playback.drained()
+        await self._voice.drained()
 
     async def silence_answer(self) -> None:
         """End an answer now, but not an announcement."""
         self._answering = False
         if self._announcement is None:
-            await self._playback.silence()
+            await self._voice.silence()
 
     # Announcements.
 
@@ -119,8 +145,7 @@ class RoomSound:
         other follows it before `release`. Raises `SatelliteError` where it cannot be heard.
         """
         while True:
-            if self._modes.listen_only:
-                raise SatelliteError("the room only listens, and plays nothing", code="room-listens-only")
+            self._check_plays()
             await self._free.wait()
             async with self._foreground:
                 # A command may have begun while another announcement was played.
@@ -152,19 +177,89 @@ class RoomSound:
             async with asyncio.timeout(None) as self._announcement:
                 try:
                     async for pcm in sound:
-                        await self._playback.play(sound.format, pcm)
-                    await self._playback.finish()
+                        await self._voice.play(sound.format, pcm)
+                    await self._voice.finish()
                 finally:
                     self._announcement = None
         except (asyncio.CancelledError, TextToSpeechError):
-            await self._playback.silence()
+            await self._voice.silence()
             raise
         except TimeoutError:
-            heard_seconds = self._playback.heard_seconds()
-            await self._playback.silence()
+            heard_seconds = self._voice.heard_seconds()
+            await self._voice.silence()
             return False if self._stopped or heard_seconds >= _ANNOUNCED_SECONDS else None
         finally:
             self._kind = None
         if self._output.trouble:
             raise SatelliteError(self._output.trouble, code="room-unreachable")
         return True
+
+    # Media.
+
+    async def play(self, media: SharedSound) -> None:
+        """Play media, in place of other media; returns when it is over, replaced or stopped. Cancelling stops it.
+
+        It is quieter while somebody speaks with the room, or something is said. Raises `SatelliteError` where it cannot
+        be heard, and what `media` ends with.
+        """
+        self._check_plays()
+        self.stop_media()
+        async with self._media_turn:
+            await self._begin_media()
+            assert self._mixer is not None
+            self._media_task = task = begin_task(self._mixer.run(media), "media")
+            task.add_done_callback(self._media_ended)
+            try:
+                await asyncio.wait([task])
+            finally:
+                self.stop_media()  # cancelled; what is being said goes on
+        if task.cancelled():
+            raise SatelliteError("the room has gone", code="room-unreachable")
+        task.result()
+        if self._media_output.trouble:
+            raise SatelliteError(self._media_output.trouble, code="room-unreachable")
+
+    def stop_media(self) -> bool:
+        """End media; return whether there was any."""
+        playing = self.plays_media
+        if self._mixer is not None:
+            self._mixer.stop()
+        return playing
+
+    @property
+    def plays_media(self) -> bool:
+        """Whether media is played."""
+        return self._mixer is not None and self._mixer.playing
+
+    async def _begin_media(self) -> None:
+        """Have a mixer; where it takes what is said, only once nothing is being said."""
+        if self._media_task is not None and not self._media_task.done():
+            await asyncio.wait([self._media_task])  # it was cancelled while something was said
+        if not self._mixes:
+            self._mixer = self._new_mixer()
+        while self._mixer is None:
+            await self._free.wait()
+            async with self._foreground:
+                if self._free.is_set():
+                    self._mixer = self._voice = self._new_mixer()
+
+    def _new_mixer(self) -> Mixer:
+        return Mixer(self._media_playback, self._media_output.media_format, self._ducks)
+
+    def _media_ended(self, task: asyncio.Task[None]) -> None:
+        self._mixer = None
+        self._voice = self._playback
+        log_failure(task)
+
+    def _ducks(self) -> bool:
+        return not self._free.is_set() or self._answering or self._kind is not None
+
+    def _media_ahead_seconds(self) -> float:
+        return min(self._ahead_seconds(), _MEDIA_AHEAD_SECONDS)
+
+    def _present_ahead_seconds(self) -> float:
+        return self._media_ahead_seconds() if self._mixer is not None and self._mixes else self._ahead_seconds()
+
+    def _check_plays(self) -> None:
+        if self._modes.listen_only:
+            raise SatelliteError("the room only listens, and plays nothing", code="room-listens-only")

@@ -44,9 +44,6 @@ _LOGGER = logging.getLogger(__name__)
 _INBOX_SECONDS = 20.0
 """More than the longest command, so that the connection's reader never waits for a run."""
 
-_WAKE_WORD_SECONDS = 2.0
-"""How long after a wake word of its own a device may take to begin."""
-
 _FIRST_REST_SECONDS = 1.0
 _LONGEST_REST_SECONDS = 30.0
 """Between runs that fail one after the other: a broken stage must not spin."""
@@ -67,7 +64,7 @@ class RunChain:
 
         self._device = device
         self._context = context
-        self._sound = RoomSound(device.output, self.modes, lambda: context.stages.config.hub.send_ahead_seconds)
+        self._sound = RoomSound(device, modes, lambda: context.stages.config.hub.send_ahead_seconds)
         self.ringing: Ringing | None = None
         """The timers, to be run while the device is connected; None where none can ring."""
 
@@ -125,11 +122,6 @@ class RunChain:
         if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
             self._inbox.end()
 
-    def await_command(self) -> None:
-        """The device has heard its wake word, and will begin a run: let no announcement sound into the command."""
-        if not self.engaged:
-            self._sound.release(_WAKE_WORD_SECONDS)
-
     async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
         """Begin a chain of runs, in place of one that is under way; `request` is the first.
 
@@ -160,19 +152,16 @@ class RunChain:
         )
         self._task.add_done_callback(self._ended_unexpectedly)
 
-    async def ended(self, seconds: float) -> None:
-        """Wait until the chain of runs that is under way has ended, for `seconds` at most."""
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=seconds)
-
     async def close(self) -> None:
-        """End the runs that are under way; may be called twice."""
+        """End all that is under way, since the device has gone; may be called twice."""
         await self._end_chain()
         self._rest()
+        await self._sound.close()
 
     async def end(self) -> None:
         """End the runs that are under way, and silence their answer."""
-        await self.close()
+        await self._end_chain()
+        self._rest()
         await self._sound.silence_answer()
 
     def silence_ringing(self) -> bool:
@@ -210,9 +199,6 @@ class RunChain:
         if before is not None:
             before.settle(None)
 
-    def _follow_up(self) -> Expectation:
-        return Expectation(time.monotonic() + self._context.stages.config.hub.follow_up_seconds)
-
     def _claim(self, wake_word: str) -> bool:
         """Return whether this room is the one that answers."""
         quality_db = self._loudness.speech_to_noise_db
@@ -242,7 +228,8 @@ class RunChain:
                 outcome, run = await self._run_once(request)
                 request = replace(request, run_id=new_run_id(), text="")
                 if outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up):
-                    self._expect(self._follow_up())
+                    until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
+                    self._expect(Expectation(until))
                 if outcome is RunOutcome.INTERRUPTED:
                     request = replace(request, start=Stage.STT)
                     continue

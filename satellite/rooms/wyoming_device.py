@@ -18,6 +18,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, Converter
 from satellite.config.rooms import RoomSettings
 from satellite.errors import ProtocolError, SatelliteError, Stage
 from satellite.events import RunEvent, RunFailed, RunStart, SttEnd
+from satellite.rooms.chimes import PLAIN
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
 from satellite.rooms.lead_in import LeadIn
@@ -46,6 +47,7 @@ class WyomingDevice:
     """One satellite while it is connected, with the conversation that is held there."""
 
     capabilities = Capabilities(timers=True)
+    media_output = None
 
     def __init__(
         self, connection: Connection, room: RoomSettings, context: RoomContext, modes: RoomModes | None = None
@@ -229,6 +231,11 @@ class WyomingOutput:
         self._lead_in = lead_in
         self._sending = AudioFormat()
         self._played = asyncio.Event()
+
+    @property
+    def media_format(self) -> AudioFormat:
+        """Return what the satellite has asked for, or what satellites take that ask for nothing: a voice's format."""
+        return self.format or PLAIN
 
     async def start(self, layout: AudioFormat) -> float:
         """Send `audio-start`, and silence that wakes up the speaker; return how long that lasts."""

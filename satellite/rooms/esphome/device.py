@@ -82,6 +82,7 @@ class EsphomeDevice:
             rings=bool(flags & VoiceAssistantFeature.TIMERS),
             listens_again=True,
         )
+        self.media_output = None
         self.output: FetchedOutput | SpeakerOutput = SpeakerOutput(self)
         if (played := self.entities.played) is not None:
             self.output = FetchedOutput(self, played.layout, LeadIn(room.lead_in_seconds))

@@ -56,6 +56,7 @@ class FetchedOutput:
     def __init__(self, player: Player, layout: AudioFormat, lead_in: LeadIn) -> None:
         """Play in `layout`."""
         self.format: AudioFormat | None = layout
+        self.media_format = layout
         self.trouble = ""
         self._player = player
         self._lead_in = lead_in
@@ -159,6 +160,7 @@ class SpeakerOutput:
 
     paced = True
     format: AudioFormat | None = CANONICAL
+    media_format = CANONICAL
 
     def __init__(self, player: Player, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.trouble = ""

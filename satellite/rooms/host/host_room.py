@@ -180,6 +180,8 @@ class HostRoom(BaseRoom):
 class HostDevice:
     """The host's microphone and speaker as the device of a conversation; there is nothing to show it with."""
 
+    media_output = None
+
     def __init__(self, speaker: HostSpeaker, capabilities: Capabilities) -> None:
         self.output = SpeakerOutput(speaker)
         self.capabilities = capabilities

@@ -194,6 +194,7 @@ class SpeakerOutput:
     format: AudioFormat | None = None
     """The speaker takes any."""
 
+    media_format = AudioFormat(44_100)
     paced = True
 
     def __init__(self, speaker: HostSpeaker) -> None:
