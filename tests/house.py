@@ -15,6 +15,7 @@ from satellite.daemon.room_commands import RoomCommands
 from satellite.engines.protocols import Transcription
 from satellite.errors import DaemonUnreachable, SatelliteError
 from satellite.events import RunBus
+from satellite.http.browser_rooms import BrowserRooms
 from satellite.http.context import Context
 from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
@@ -131,6 +132,7 @@ class House:
     announcer: Announcer
     controls: RoomControls
     commands: RoomCommands
+    browsers: BrowserRooms
 
     @asynccontextmanager
     async def wyoming(self) -> AsyncIterator[str]:
@@ -150,29 +152,7 @@ class House:
     @asynccontextmanager
     async def http(self, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
         """Serve HTTP, and yield a client."""
-        settings, runs = HttpSettings(), RunHistory(self.bus, kept=10, transcripts=False)
-        unused: Any = None
-        status = Status(
-            self.stages,
-            unused,
-            chat=unused,
-            rooms=lambda: [room.status() for room in self.rooms.values()],
-            closed_ports=dict,
-            certificate=lambda: None,
-        )
-        context = Context(
-            settings=settings,
-            stages=self.stages,
-            bus=self.bus,
-            status=status,
-            store=Store(folder),
-            announcer=self.announcer,
-            controls=self.controls,
-            queues=dict,
-            runs=runs,
-            rate=RateLimit(1000),
-            work=Work(32),
-        )
+        context = http_context(folder, self.stages, self.bus, self.announcer, self.controls, self.browsers)
         service = HttpService(context)
         try:
             port = await service.start(0)
@@ -182,6 +162,35 @@ class House:
             await service.stop()
 
 
+def http_context(
+    folder: Path,
+    stages: Stages,
+    bus: RunBus,
+    announcer: Announcer,
+    controls: RoomControls,
+    browsers: BrowserRooms,
+    **settings: Any,
+) -> Context:
+    """Return what an HTTP server over these parts needs; nobody asks it for the state of engines."""
+    unused: Any = None
+    rooms = browsers.hub.status
+    status = Status(stages, unused, chat=unused, rooms=rooms, closed_ports=dict, certificate=lambda: None)
+    return Context(
+        settings=HttpSettings(**settings),
+        stages=stages,
+        bus=bus,
+        status=status,
+        store=Store(folder),
+        announcer=announcer,
+        controls=controls,
+        browsers=browsers,
+        queues=dict,
+        runs=RunHistory(bus, kept=10, transcripts=False),
+        rate=RateLimit(1000),
+        work=Work(32),
+    )
+
+
 @asynccontextmanager
 async def house(*names: str, **hub: Any) -> AsyncIterator[House]:
     """Yield rooms called `names`, with settings of `hub`."""
@@ -189,13 +198,15 @@ async def house(*names: str, **hub: Any) -> AsyncIterator[House]:
     stages = scripted_stages(engine, hub=hub)
     bus = RunBus()
     rooms = {name: ScriptedHouseRoom(RoomSettings(name=name)) for name in names}
-    served = Hub((), RoomContext(stages, bus, Arbiter(0.0)), list(rooms.values()))
+    context = RoomContext(stages, bus, Arbiter(0.0))
+    served = Hub((), context, list(rooms.values()))
+    browsers = BrowserRooms(served, context, list)
     sources = MediaSources(lambda: stages.config.hub)
     announcer = Announcer(served, stages, sources)
     controls = RoomControls(served, announcer, sources)
     served.start()
     try:
-        yield House(rooms, engine, stages, bus, announcer, controls, RoomCommands(controls))
+        yield House(rooms, engine, stages, bus, announcer, controls, RoomCommands(controls), browsers)
     finally:
         await controls.close()
         await served.stop()

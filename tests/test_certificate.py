@@ -187,7 +187,7 @@ async def test_the_daemon_serves_https_by_a_certificate_of_its_own(secure: Daemo
         status = (await http.get("/status")).json()["certificate"]
         assert {name: found[name] for name in status} == status
         assert "voice.lan" in status["names"]
-        assert found["address"] == f"https://127.0.0.1:{port}/#sha256={status['fingerprint'].replace(':', '')}"
+        assert found["address"] == f"https://127.0.0.1:{port}/room#sha256={status['fingerprint'].replace(':', '')}"
         assert found["qr"].startswith("data:image/svg+xml")
         assert (await http.get("/")).status_code == 200
     async with connect(f"wss://localhost:{port}/ws", ssl=trust) as socket:

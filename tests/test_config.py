@@ -12,7 +12,7 @@ from satellite.config import loader, reference
 from satellite.config.base import Settings
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings
 from satellite.config.loader import load, parse
-from satellite.config.rooms import WyomingRoomSettings
+from satellite.config.rooms import BrowserRoomSettings, WyomingRoomSettings
 from satellite.config.settings import Config, WakeWordSettings
 
 EXAMPLE = Path(__file__).parent.parent / "config.yaml.example"
@@ -51,7 +51,8 @@ def test_the_basic_settings_are_few() -> None:
 
 
 @pytest.mark.parametrize(
-    "section", [OllamaSettings, OpenAISettings, LocalSettings, WakeWordSettings, WyomingRoomSettings]
+    "section",
+    [OllamaSettings, OpenAISettings, LocalSettings, WakeWordSettings, WyomingRoomSettings, BrowserRoomSettings],
 )
 def test_the_example_shows_optional_sections(section: type[BaseModel]) -> None:
     about = str(section.__doc__).partition("\n")[0]

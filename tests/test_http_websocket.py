@@ -159,7 +159,10 @@ async def test_there_is_no_other_websocket(daemon: RunningDaemon, path: str) -> 
         await connect(f"ws://127.0.0.1:{daemon.port('http')}{path}")
     assert refused.value.response.status_code == 404
     body = json.loads(refused.value.response.body)
-    assert (body["code"], body["detail"]) == ("http-not-found", f"there is no WebSocket at {path}, only at /ws")
+    assert (body["code"], body["detail"]) == (
+        "http-not-found",
+        f"there is no WebSocket at {path}, only at /ws and /room/ws",
+    )
     assert ("error" in body) is path.startswith("/v1/")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from satellite.config.rooms import RoomSettings
+from satellite.config.rooms import BrowserRoomSettings, RoomSettings
 from satellite.config.settings import Config, EndpointSettings
 
 Where = tuple[str | int, ...]
@@ -46,6 +46,8 @@ def _rooms_twice(config: Config) -> Problems:
             yield (*where, "name"), f"{place.name!r} is also the name of {dotted(first)}"
     addresses: dict[str, int] = {}
     for index, room in enumerate(config.rooms):
+        if isinstance(room, BrowserRoomSettings):
+            continue  # they share their uri
         first_index = addresses.setdefault(room.uri.lower().rstrip("/"), index)
         if first_index != index:
             yield ("rooms", index, "uri"), f"{room.uri!r} is also the uri of rooms[{first_index}]"

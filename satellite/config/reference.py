@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from satellite.config.base import Settings
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings
-from satellite.config.rooms import EsphomeRoomSettings, WyomingRoomSettings
+from satellite.config.rooms import BrowserRoomSettings, EsphomeRoomSettings, WyomingRoomSettings
 from satellite.config.settings import Config, WakeWordSettings
 
 _WIDTH = 120
@@ -39,6 +39,7 @@ _BASIC = {
 _ELEMENTS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("An entry of `rooms` that is a Wyoming satellite", "- ", WyomingRoomSettings),
     ("An entry of `rooms` that is an ESPHome device", "- ", EsphomeRoomSettings),
+    ("An entry of `rooms` that is a browser", "- ", BrowserRoomSettings),
     ("An entry of `chat.providers` with `type: ollama`", "- ", OllamaSettings),
     ("An entry of `chat.providers` with `type: openai`", "- ", OpenAISettings),
     ("An entry of `chat.providers` with `type: local`", "- ", LocalSettings),

@@ -96,17 +96,31 @@ class EsphomeRoomSettings(RoomSettings):
         return parts.hostname, parts.port or _ESPHOME_PORT
 
 
+class BrowserRoomSettings(RoomSettings):
+    """A browser that calls itself by this name on the page `/room`; those that are not named here get the defaults."""
+
+    scheme: ClassVar = "browser"
+
+    uri: Literal["browser:"] = "browser:"
+    """`browser:`, since it connects by itself."""
+
+    interrupt_by: Literal["speech", "wake_word"] = "speech"
+    """What interrupts an answer: any speech, or the wake word and "stop" alone, as where a television is on."""
+
+
 def _scheme(room: object) -> str:
     """Return the scheme of a room's address, which says what kind of room it is; that of Wyoming where it is wrong."""
     uri = room.get("uri") if isinstance(room, Mapping) else getattr(room, "uri", None)
     scheme = uri.partition(":")[0] if isinstance(uri, str) else ""
-    return scheme if scheme == EsphomeRoomSettings.scheme else WyomingRoomSettings.scheme
+    return scheme if scheme in (EsphomeRoomSettings.scheme, BrowserRoomSettings.scheme) else WyomingRoomSettings.scheme
 
 
 DialledRoomSettings = WyomingRoomSettings | EsphomeRoomSettings
 
 RoomEntry = Annotated[
-    Annotated[WyomingRoomSettings, Tag("tcp")] | Annotated[EsphomeRoomSettings, Tag("esphome")],
+    Annotated[WyomingRoomSettings, Tag("tcp")]
+    | Annotated[EsphomeRoomSettings, Tag("esphome")]
+    | Annotated[BrowserRoomSettings, Tag("browser")],
     Discriminator(_scheme),
 ]
 """An entry of `rooms`; its kind is chosen by the scheme of its `uri`."""

@@ -352,7 +352,7 @@ class Config(Settings):
     deadlines: DeadlineSettings = DeadlineSettings()
 
     rooms: tuple[RoomEntry, ...] = Field((), max_length=200)
-    """Wyoming satellites and ESPHome devices that the daemon connects to and holds conversations with."""
+    """Wyoming satellites and ESPHome devices that the daemon connects to, and settings for browsers that are rooms."""
 
     hub: HubSettings = HubSettings()
     microphone: SoundDeviceSettings = SoundDeviceSettings()

@@ -21,6 +21,7 @@ from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import RunBus
+from satellite.http.browser_rooms import BrowserRooms
 from satellite.http.context import Context
 from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
@@ -96,6 +97,7 @@ class Daemon:
         self._sources = MediaSources(lambda: self._stages.config.hub)
         self._announcer = Announcer(self.hub, self._stages, self._sources)
         self._controls = RoomControls(self.hub, self._announcer, self._sources)
+        self._browsers = BrowserRooms(self.hub, context, lambda: self.config.rooms)
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._certificate = server_certificate(config)
         self._opener = PortOpener()
@@ -144,6 +146,7 @@ class Daemon:
             store=self.store,
             announcer=self._announcer,
             controls=self._controls,
+            browsers=self._browsers,
             queues=self._queues,
             runs=self.runs,
             rate=RateLimit(settings.requests_per_minute),
@@ -223,6 +226,7 @@ class Daemon:
         self._stages.config = RunConfig.of(self.config)
         self._responders.configure(self._places)
         await self.hub.apply(self.config.rooms)
+        self._browsers.apply()
         if self._certificate is not None and "http" in self.ports:
             await self._certificate.read_again()
         self.background.run("keep phrases", self._startup.keep_phrases)

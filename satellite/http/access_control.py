@@ -13,13 +13,13 @@ from satellite.config.secrets import Secret
 from satellite.errors import shown
 from satellite.http.error_codes import HttpError
 
-OPEN_PATHS = ("/", "/healthz")
-"""Paths that need no token: they reveal nothing. The page itself asks for the token."""
+OPEN_PATHS = ("/", "/room", "/room_worker.js", "/healthz")
+"""Paths that need no token: they reveal nothing. The pages themselves ask for the token."""
 
 _OPEN_FOLDER = "/static/"
 
 # A browser cannot send a header with a WebSocket or an EventSource.
-_TOKEN_IN_ADDRESS = ("/ws", "/events")
+_TOKEN_IN_ADDRESS = ("/ws", "/room/ws", "/events")
 
 
 class AccessControl:

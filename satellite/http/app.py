@@ -50,6 +50,15 @@ def build(context: Context, token: Secret, metrics: RunMetrics) -> ASGIApp:
     async def page() -> FileResponse:
         return FileResponse(_PAGES / "index.html", headers={"Cache-Control": "no-cache"})
 
+    @app.get("/room", include_in_schema=False)
+    async def room() -> FileResponse:
+        return FileResponse(_PAGES / "room.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/room_worker.js", include_in_schema=False)
+    async def room_worker() -> FileResponse:
+        # Not below /static/: a service worker is responsible for addresses below its own.
+        return FileResponse(_PAGES / "room_worker.js", headers={"Cache-Control": "no-cache"})
+
     settings = context.settings
     guarded: ASGIApp = Guard(app, settings, AccessControl(settings, token), context.rate, context.work)
     if settings.cors_origins:

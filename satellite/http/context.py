@@ -12,6 +12,7 @@ from satellite.config.http import HttpSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ChatRejected, SatelliteError, Stage, StageError
 from satellite.events import RunBus, RunEnd, RunEvent, RunFailed
+from satellite.http.browser_rooms import BrowserRooms
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.runs import RunHistory, RunRecord
@@ -45,6 +46,9 @@ class Context:
     store: Store
     announcer: Announcer
     controls: RoomControls
+    browsers: BrowserRooms
+    """Browsers that are rooms."""
+
     queues: Callable[[], Mapping[str, int]]
     """How many calls wait for each engine."""
 

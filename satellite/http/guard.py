@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from satellite.config.http import HttpSettings
 from satellite.errors import SatelliteError
-from satellite.http.access_control import AccessControl
+from satellite.http.access_control import OPEN_PATHS, AccessControl
 from satellite.http.error_codes import HttpError
 from satellite.http.forwarded import Proxies
 from satellite.http.problems import response_to
@@ -39,7 +39,7 @@ _CLOSE = {"Connection": "close"}
 _DISCARD_SECONDS = 3.0
 
 # Not counted against the rate limit: they cost nothing, and monitoring must work while a client exceeds its limit.
-_UNLIMITED = ("/", "/healthz", "/readyz", "/metrics")
+_UNLIMITED = (*OPEN_PATHS, "/readyz", "/metrics")
 
 
 class Guard:

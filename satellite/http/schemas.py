@@ -1,8 +1,12 @@
 """Bodies of requests and responses, as the API describes them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+
+from satellite.errors import ProtocolError
+
+Frame = TypeVar("Frame")
 
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$", max_length=35)]
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.:@ -]+$")]
@@ -14,6 +18,15 @@ class Wire(BaseModel):
     """Base of all: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def parsed_frame(frames: TypeAdapter[Frame], text: str) -> Frame:
+    """Return a client's text frame; raises `ProtocolError` for what is none of `frames`."""
+    try:
+        return frames.validate_json(text)
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()[:5])
+        raise ProtocolError(what[:500]) from None
 
 
 class ChatRequest(Wire):

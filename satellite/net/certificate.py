@@ -39,11 +39,11 @@ class CertificateStatus:
     """What is wrong with it; empty where there is nothing."""
 
     def url(self, host: str) -> str:
-        """Return the address of the page with the fingerprint, for a QR code.
+        """Return the address of the page that makes a browser a room, with the fingerprint, for a QR code.
 
         The browser shows the fingerprint in its address bar, to be compared with what it says about the certificate.
         """
-        return f"https://{host}/#sha256={self.fingerprint.replace(':', '')}"
+        return f"https://{host}/room#sha256={self.fingerprint.replace(':', '')}"
 
 
 class ServerCertificate:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from satellite.config.rooms import DialledRoomSettings, EsphomeRoomSettings
+from satellite.config.rooms import DialledRoomSettings, EsphomeRoomSettings, RoomSettings
 from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.room import EsphomeRoom
@@ -16,13 +16,11 @@ from satellite.tasks import Supervised, end_tasks
 class Hub:
     """Keeps every configured satellite connected; one that is broken hurts no other."""
 
-    def __init__(
-        self, rooms: tuple[DialledRoomSettings, ...], context: RoomContext, others: Sequence[Room] = ()
-    ) -> None:
+    def __init__(self, rooms: Sequence[RoomSettings], context: RoomContext, others: Sequence[Room] = ()) -> None:
         """Prepare to drive the satellites of `rooms`, and `others`, rooms of another transport."""
         self._context = context
         self._others = list(others)
-        self.satellites = [_dialled(room, context) for room in rooms]
+        self.satellites = [_room(one, context) for one in _dialled(rooms)]
         self._tasks: dict[Room, Supervised] = {}
         self._started = False
 
@@ -61,12 +59,12 @@ class Hub:
         for room in self.rooms:
             self._begin(room)
 
-    async def apply(self, rooms: tuple[DialledRoomSettings, ...]) -> None:
+    async def apply(self, rooms: Sequence[RoomSettings]) -> None:
         """Drive the satellites of `rooms` from now on: one whose settings are the same stays connected."""
         self._context.arbiter.configure(self._context.stages.config.hub.arbitration_seconds)
         kept = {room.settings: room for room in self.satellites if room.settings in rooms}
         gone = [room for room in self.satellites if room.settings not in kept]
-        self.satellites = [kept.get(room) or _dialled(room, self._context) for room in rooms]
+        self.satellites = [kept.get(one) or _room(one, self._context) for one in _dialled(rooms)]
         # Before the new rooms are connected: one of them may be the same satellite by another name.
         await end_tasks(*(self._tasks.pop(room).task for room in gone))
         for satellite in self.satellites:
@@ -100,7 +98,12 @@ class Hub:
         self._tasks[room] = self._context.stages.background.run(f"room {room.settings.name}", room.run)
 
 
-def _dialled(settings: DialledRoomSettings, context: RoomContext) -> WyomingRoom | EsphomeRoom:
+def _dialled(rooms: Sequence[RoomSettings]) -> list[DialledRoomSettings]:
+    """Return the rooms that are connected to from here; browsers come by themselves."""
+    return [room for room in rooms if isinstance(room, DialledRoomSettings)]
+
+
+def _room(settings: DialledRoomSettings, context: RoomContext) -> WyomingRoom | EsphomeRoom:
     if isinstance(settings, EsphomeRoomSettings):
         return EsphomeRoom(settings, context)
     return WyomingRoom(settings, context)

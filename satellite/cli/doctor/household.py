@@ -115,7 +115,7 @@ async def _elsewhere(target: Target) -> Sequence[Finding]:
 
 async def _rooms(target: Target) -> Sequence[Finding]:
     if target.state is None:
-        return [await _seen(room) for room in target.config.rooms]
+        return [await _seen(room) for room in target.config.rooms if isinstance(room, DialledRoomSettings)]
     return [_driven(room) for room in target.state["rooms"]]
 
 

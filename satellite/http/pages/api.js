@@ -4,10 +4,14 @@ import { element } from "./dom.js";
 
 const KEY = "satellite-token";
 
-/** The token of this tab; empty without one. */
+/** The token of this tab, or of this browser if it is kept; empty without one. */
 export const token = {
-  get: () => sessionStorage.getItem(KEY) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
+  get: () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "",
+  set(value, kept = false) {
+    sessionStorage.removeItem(KEY);
+    localStorage.removeItem(KEY);
+    if (value) (kept ? localStorage : sessionStorage).setItem(KEY, value);
+  },
 };
 
 /** A request that failed. `status` is 0 if the daemon cannot be reached; `details` are its problem details (RFC 9457). */

@@ -1,11 +1,11 @@
 // The live feed of the daemon's state, while the page is open.
 
 import { address, request } from "./api.js";
+import { backoff } from "./backoff.js";
 import { byId, say, show } from "./dom.js";
 
 /** A feed that is silent for so long is dead; the daemon sends something every 15 s. */
 const SILENT_MS = 25000;
-const BACKOFF_MS = [500, 1000, 2000, 4000, 8000];
 
 export class Live {
   #source = null;
@@ -69,8 +69,7 @@ export class Live {
 
   #lose(why = "Showing the last known state.") {
     this.close();
-    const wait = BACKOFF_MS[Math.min(this.#attempt++, BACKOFF_MS.length - 1)];
-    this.#timer = setTimeout(() => this.open(), wait);
+    this.#timer = setTimeout(() => this.open(), backoff(this.#attempt++));
     document.body.classList.add("stale");
     say(byId("lost-message"), `${why} Reconnecting …`);
     show(byId("lost"), true);

@@ -66,6 +66,16 @@ export class Microphone {
     context.createMediaStreamSource(stream).connect(node);
   }
 
+  /** Hear nothing, or again; it stays open. */
+  set muted(muted) {
+    this.stream.getTracks().forEach((track) => (track.enabled = !muted));
+  }
+
+  /** Call `lost()` when it is unplugged, or the permission is withdrawn. */
+  onEnd(lost) {
+    this.stream.getTracks().forEach((track) => track.addEventListener("ended", lost));
+  }
+
   /** Close it; the browser's recording indicator goes out. */
   close() {
     this.stream.getTracks().forEach((track) => track.stop());

@@ -8,7 +8,7 @@ export class Player {
   #queue = Promise.resolve();
   #generation = 0;
 
-  /** `played()` is called after the last sound, `failed(error)` if nothing can be played. */
+  /** `played(sound)` is called after the end of each, `failed(error)` if nothing can be played. */
   constructor(played, failed) {
     this.played = played;
     this.failed = failed;
@@ -27,14 +27,19 @@ export class Player {
     return this.#queue;
   }
 
+  /** Let the browser play sound from now on; on a click. */
+  async allow() {
+    await this.#context?.resume();
+  }
+
   /** Play `pcm`, 16-bit mono, after what is playing. */
   play(pcm) {
     this.#post(pcm, [pcm]);
   }
 
-  /** End the sound: no more follows. */
-  end() {
-    this.#post("end");
+  /** End a sound, of which no more follows; `sound` names it. */
+  end(sound = null) {
+    this.#post({ ended: sound });
   }
 
   /** Stop playing. */
@@ -62,10 +67,11 @@ export class Player {
       this.#context = context;
       await context.audioWorklet.addModule(new URL("player_worklet.js", import.meta.url));
       this.#node = new AudioWorkletNode(context, "player", { numberOfInputs: 0, outputChannelCount: [1] });
-      this.#node.port.onmessage = () => this.played();
+      this.#node.port.onmessage = ({ data }) => this.played(data);
       this.#gain = new GainNode(context, { gain: this.#volume });
       this.#node.connect(this.#gain).connect(context.destination);
     }
-    if (this.#context.state === "suspended") await this.#context.resume();
+    // Not awaited: until somebody touches the page this takes for ever, and the sound waits in the node.
+    if (this.#context.state === "suspended") this.#context.resume().catch(this.failed);
   }
 }

@@ -4,44 +4,38 @@ import { Resampler } from "./resampler.js";
 
 class Player extends AudioWorkletProcessor {
   #resampler = new Resampler(sampleRate, sampleRate);
+  /** Samples, and the ends of sounds among them. */
   #pieces = [];
   #offset = 0;
-  #over = false;
 
   constructor() {
     super();
     this.port.onmessage = ({ data }) => {
-      if (data === "clear") this.#clear();
-      else if (data === "end") this.#over = true;
-      else if (data.rate) this.#resampler = new Resampler(data.rate, sampleRate);
+      if (data === "clear") {
+        this.#pieces = [];
+        this.#offset = 0;
+      } else if (data.rate) this.#resampler = new Resampler(data.rate, sampleRate);
+      else if ("ended" in data) this.#pieces.push(data);
       else this.#pieces.push(this.#resampler.feed(Float32Array.from(new Int16Array(data), (sample) => sample / 32768)));
     };
   }
 
   process(_, [[output]]) {
     let written = 0;
-    while (written < output.length && this.#pieces.length) {
+    while (this.#pieces.length) {
       const piece = this.#pieces[0];
-      const count = Math.min(output.length - written, piece.length - this.#offset);
-      for (let index = 0; index < count; index++) output[written + index] = piece[this.#offset + index];
-      written += count;
-      this.#offset += count;
-      if (this.#offset === piece.length) {
-        this.#pieces.shift();
-        this.#offset = 0;
+      if ("ended" in piece) this.port.postMessage(piece.ended);
+      else {
+        const count = Math.min(output.length - written, piece.length - this.#offset);
+        for (let index = 0; index < count; index++) output[written + index] = piece[this.#offset + index];
+        written += count;
+        this.#offset += count;
+        if (this.#offset < piece.length) break;
       }
-    }
-    if (this.#over && !this.#pieces.length) {
-      this.#over = false;
-      this.port.postMessage("played");
+      this.#pieces.shift();
+      this.#offset = 0;
     }
     return true;
-  }
-
-  #clear() {
-    this.#pieces = [];
-    this.#offset = 0;
-    this.#over = false;
   }
 }
 

@@ -3,8 +3,8 @@
 import { request, token } from "./api.js";
 import { byId, say } from "./dom.js";
 
-/** Ask for a token when a request is refused without one; `done()` is called once one is accepted. */
-export function offerSignIn(done) {
+/** Ask for a token when a request is refused without one; `done()` is called once one is accepted, which may be `kept`. */
+export function offerSignIn(done, kept = false) {
   const dialog = byId("sign-in");
   document.addEventListener("sign-in-needed", () => {
     if (!dialog.open) dialog.showModal();
@@ -13,7 +13,7 @@ export function offerSignIn(done) {
   byId("sign-in-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     say(byId("sign-in-error"), "");
-    token.set(byId("token").value.trim());
+    token.set(byId("token").value.trim(), kept);
     try {
       await request("status");
     } catch (problem) {

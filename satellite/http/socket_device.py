@@ -1,20 +1,20 @@
-"""The browser as a room: a client of `/ws` is the device of a conversation, by JSON frames and PCM sound."""
+"""A client of `/ws` as the device of a conversation, by JSON frames and PCM sound."""
 
 import asyncio
 import json
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from satellite import __version__
 from satellite.audio.pcm import RATE, AudioFormat, Converter
 from satellite.config.rooms import RoomSettings
-from satellite.errors import ProtocolError, SatelliteError, Stage
+from satellite.errors import SatelliteError, Stage
 from satellite.events import RunEnd, RunEvent, RunStart, as_json
 from satellite.http.context import Context, new_conversation, run_request
 from satellite.http.outbox import Outbox
-from satellite.http.schemas import ConversationId, Language, SpokenText, Wire
+from satellite.http.schemas import ConversationId, Language, SpokenText, Wire, parsed_frame
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext
@@ -68,12 +68,15 @@ ClientFrame = Hello | Ask | Listen | End | Cancel
 _FRAMES: TypeAdapter[ClientFrame] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
 
 
-class BrowserDevice:
+class SocketDevice:
     """Takes a client's frames, and puts ours into the outbox."""
 
     # Browsers cancel the echo of their own sound, so that what they hear is somebody who speaks.
     capabilities = Capabilities(speech_interrupts=True)
     media_output = None
+
+    close_code: int | None = None
+    """It is never closed for a reason of its own."""
 
     def __init__(self, context: Context, address: str) -> None:
         self.output = self.outbox = Outbox(_OUTBOX_BYTES, _OUTBOX_FRAMES)
@@ -101,7 +104,7 @@ class BrowserDevice:
     async def take(self, text: str) -> None:
         """Do what a text frame asks for; what is wrong with it becomes an `error` frame."""
         try:
-            frame = _parsed(text)
+            frame = parsed_frame(_FRAMES, text)
             if not isinstance(frame, End | Cancel):  # ending something costs nothing, and must always be possible
                 self._context.rate.take(self._address)
             await self._do(frame)
@@ -202,11 +205,3 @@ class BrowserDevice:
 
     def _send(self, type_: str, **data: object) -> None:
         self.outbox.put(json.dumps({"type": type_, **data}))
-
-
-def _parsed(text: str) -> ClientFrame:
-    try:
-        return _FRAMES.validate_json(text)
-    except ValidationError as error:
-        what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in error.errors()[:5])
-        raise ProtocolError(what[:500]) from None

@@ -1,0 +1,286 @@
+// The page that makes its browser a room: connects microphone, loudspeaker and daemon with what is shown.
+
+import { announce, byId, element, say, show, tone } from "./dom.js";
+import { capital } from "./format.js";
+import { isAllowed, Microphone, meaningOf, obstacle } from "./microphone.js";
+import { advice } from "./microphone_advice.js";
+import { Player } from "./player.js";
+import { Link } from "./room_link.js";
+import { keepAwake, keepFiles } from "./room_screen.js";
+import { Settings } from "./room_settings.js";
+import { textsIn } from "./room_texts.js";
+import { Timers } from "./room_timers.js";
+import { offerSignIn } from "./sign_in.js";
+
+const USUAL_RATE = 22050;
+/** How long the browser may take to say whether it plays sound without a touch. */
+const ALLOWED_MS = 1000;
+const VOLUME_MS = 150;
+
+/** What the activities of the daemon are called here; the others are `waiting`. */
+const ACTIVITIES = { listening: "listening", thinking: "thinking", speaking: "speaking", error: "error" };
+/** States in which a touch ends what is under way. */
+const UNDER_WAY = ["listening", "thinking", "speaking", "announcing", "ringing"];
+
+class Room {
+  #settings = new Settings((keys) => this.#changed(keys));
+  #texts = textsIn(this.#settings.get("language"));
+  #timers = new Timers(() => this.#draw());
+  #link = new Link({
+    join: () => this.#join(),
+    frame: (frame) => this.#take(frame),
+    sound: (pcm) => this.#player.play(pcm),
+    lost: (taken) => this.#lost(taken),
+  });
+  #player = new Player(
+    (sound) => this.#played(sound),
+    (error) => this.#explain(`${this.#texts.soundFails} ${error.message}`),
+  );
+  #microphone = null;
+  #blocked = "";
+  #linked = false;
+  #taken = false;
+  #activity = "waiting";
+  #sound = 0;
+  #sounding = false;
+  #wakeWords = [];
+  #volumeTimer = 0;
+
+  /** Begin by itself where the browser lets it. */
+  async start() {
+    this.#speak();
+    byId("talk").addEventListener("click", () => this.#press());
+    byId("mute").addEventListener("click", () => this.#mute(!this.#settings.get("muted")));
+    byId("stop").addEventListener("click", () => this.#stop());
+    byId("volume").addEventListener("input", () => this.#turn(byId("volume").valueAsNumber / 100));
+    byId("volume").value = 100 * this.#settings.get("volume");
+    this.#player.volume = this.#settings.get("volume");
+    addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open]") && this.#stop());
+    offerSignIn(() => this.#link.open(), true);
+    keepFiles();
+    const kind = await obstacle();
+    if (kind) this.#block(kind);
+    else if (await isAllowed()) this.#begin();
+  }
+
+  /** Open the microphone and the loudspeaker, then connect. */
+  async #begin() {
+    this.#blocked = "";
+    show(byId("notice"), false);
+    const kind = await obstacle();
+    if (kind) return this.#block(kind);
+    this.#player.prepare(USUAL_RATE);
+    try {
+      const microphone = await Microphone.open((pcm, level) => this.#heard(pcm, level), this.#settings.get("microphone"));
+      this.#microphone?.close();
+      this.#microphone = microphone;
+    } catch (error) {
+      return this.#block(meaningOf(error), error);
+    }
+    await Promise.race([this.#player.allow(), new Promise((late) => setTimeout(late, ALLOWED_MS))]);
+    if (!this.#player.running) return this.#end(); // until somebody touches the page
+    this.#microphone.muted = this.#settings.get("muted");
+    this.#microphone.onEnd(() => this.#block("missing"));
+    keepAwake(this.#settings.get("awake"));
+    this.#link.open();
+    this.#draw();
+  }
+
+  #end() {
+    this.#microphone?.close();
+    this.#microphone = null;
+    this.#link.close();
+    this.#linked = false;
+    this.#draw();
+  }
+
+  #press() {
+    const state = this.#state();
+    if (state === "off" || state === "blocked") this.#begin();
+    else if (state === "offline" || state === "taken") this.#reopen();
+    else if (UNDER_WAY.includes(state)) this.#stop();
+    else if (state === "muted") this.#mute(false);
+    else this.#link.send({ type: "start" });
+  }
+
+  #reopen() {
+    this.#taken = false;
+    this.#link.open();
+    this.#draw();
+  }
+
+  #stop() {
+    this.#quiet();
+    this.#link.send({ type: "stop" });
+  }
+
+  #mute(muted) {
+    this.#settings.set("muted", muted);
+    if (this.#microphone) this.#microphone.muted = muted;
+    this.#link.send({ type: "mute", muted });
+    this.#draw();
+  }
+
+  #turn(volume) {
+    this.#player.volume = volume;
+    this.#settings.set("volume", volume);
+    clearTimeout(this.#volumeTimer); // while the control is moved, the daemon need not know each place
+    this.#volumeTimer = setTimeout(() => this.#link.send({ type: "volume", volume }), VOLUME_MS);
+  }
+
+  #heard(pcm, level) {
+    byId("talk").style.setProperty("--level", this.#activity === "listening" ? level.toFixed(2) : 0);
+    if (this.#linked && !this.#settings.get("muted")) this.#link.sendSound(pcm);
+  }
+
+  #played(sound) {
+    if (sound === this.#sound) this.#sounding = false;
+    this.#link.send({ type: "played", sound });
+    this.#draw();
+  }
+
+  #quiet() {
+    this.#player.clear();
+    this.#sounding = false;
+    this.#draw();
+  }
+
+  // The daemon.
+
+  #join() {
+    const { name, muted, volume } = Object.fromEntries(["name", "muted", "volume"].map((key) => [key, this.#settings.get(key)]));
+    return { type: "join", room: name, muted, volume };
+  }
+
+  #lost(taken) {
+    this.#linked = false;
+    this.#taken = taken;
+    this.#activity = "waiting";
+    this.#quiet();
+  }
+
+  #take(frame) {
+    if (frame.activity) this.#activity = ACTIVITIES[frame.activity] ?? "waiting";
+    const takes = {
+      welcome: () => this.#welcome(frame),
+      muted: () => frame.muted !== this.#settings.get("muted") && this.#mute(frame.muted),
+      volume: () => this.#turned(frame.volume),
+      timer: () => this.#timers.take(frame),
+      sound: () => this.#begins(frame),
+      "sound-end": () => this.#player.end(frame.sound),
+      silence: () => this.#quiet(),
+      error: () => this.#fails(frame),
+      "stt-start": () => this.#write("", ""),
+      "stt-resumed": () => this.#write("", ""),
+      "stt-end": () => this.#write(frame.text, ""),
+      "chat-delta": () => this.#write(null, byId("answer").textContent + frame.text),
+      "chat-end": () => this.#write(null, frame.text),
+    };
+    takes[frame.type]?.();
+    this.#draw();
+  }
+
+  #welcome(frame) {
+    this.#linked = true;
+    this.#taken = false;
+    this.#activity = "waiting";
+    this.#wakeWords = frame.wake_words.map((word) => word.split("_").map(capital).join(" "));
+    this.#timers.replace(frame.timers);
+    this.#settings.set("name", frame.room);
+    this.#speak();
+  }
+
+  #turned(volume) {
+    this.#settings.set("volume", volume);
+    this.#player.volume = volume;
+    byId("volume").value = 100 * volume;
+  }
+
+  #begins({ sound, rate }) {
+    this.#sound = sound;
+    this.#sounding = true;
+    this.#player.prepare(rate);
+  }
+
+  #fails({ run_id: run, code, text }) {
+    if (run) {
+      this.#write(null, capital(text));
+      byId("answer").dataset.tone = "bad";
+    } else if (code === "room-name-taken") this.#settings.open(capital(text));
+    else this.#explain(capital(text));
+  }
+
+  // What is shown.
+
+  #state() {
+    if (this.#taken) return "taken";
+    if (this.#blocked) return "blocked";
+    if (!this.#microphone) return "off";
+    if (!this.#linked) return "offline";
+    if (["listening", "thinking", "speaking"].includes(this.#activity)) return this.#activity;
+    if (this.#timers.ringing) return "ringing";
+    if (this.#sounding) return "announcing";
+    return this.#settings.get("muted") ? "muted" : this.#activity;
+  }
+
+  #draw() {
+    const state = this.#state();
+    const { states, hints, linked, unlinked, mute, unmute, talk, stop } = this.#texts;
+    if (document.body.dataset.state !== state) {
+      document.body.dataset.state = state;
+      // While it speaks, a screen reader would talk over it; waiting is the usual state.
+      if (!["speaking", "announcing", "waiting"].includes(state)) announce(states[state]);
+    }
+    say(byId("state"), states[state]);
+    const hint = hints[state];
+    say(byId("hint"), typeof hint === "function" ? hint(this.#wakeWords.join(this.#texts.or)) : hint);
+    say(byId("talk-label"), UNDER_WAY.includes(state) ? stop : talk);
+    say(byId("link"), this.#linked ? linked : unlinked);
+    tone(byId("link"), this.#linked ? "good" : "bad");
+    const muted = this.#settings.get("muted");
+    byId("mute").setAttribute("aria-pressed", String(muted));
+    say(byId("mute-label"), muted ? unmute : mute);
+    byId("stop").disabled = !UNDER_WAY.includes(state);
+  }
+
+  /** Show what was heard and what is answered; null leaves it. */
+  #write(heard, answer) {
+    if (heard !== null) say(byId("heard"), heard);
+    if (answer !== null) say(byId("answer"), answer);
+    delete byId("answer").dataset.tone;
+  }
+
+  #block(kind, error = null) {
+    this.#blocked = kind;
+    this.#end();
+    const { title, steps } = advice(kind, error, this.#texts.code);
+    this.#explain(title, steps);
+  }
+
+  #explain(title, steps = []) {
+    const list = element("ul", {}, ...steps.map((step) => element("li", {}, step)));
+    byId("notice").replaceChildren(element("p", {}, element("strong", {}, title)), ...(steps.length ? [list] : []));
+    show(byId("notice"), true);
+  }
+
+  /** Write all texts in the language that was chosen. */
+  #speak() {
+    this.#texts = textsIn(this.#settings.get("language"));
+    document.documentElement.lang = this.#texts.code;
+    for (const node of document.querySelectorAll("[data-text]")) say(node, this.#texts[node.dataset.text]);
+    for (const node of document.querySelectorAll("[data-label]")) node.ariaLabel = this.#texts[node.dataset.label];
+    say(byId("words-title"), this.#texts.words);
+    say(byId("room-name"), capital(this.#settings.get("name")));
+    this.#timers.speak(this.#texts);
+    this.#draw();
+  }
+
+  #changed(keys) {
+    this.#speak();
+    if (keys.includes("awake")) keepAwake(this.#settings.get("awake"));
+    if (keys.includes("microphone") && this.#microphone) this.#begin();
+    else if (keys.includes("name") && this.#microphone) this.#reopen();
+  }
+}
+
+new Room().start();
