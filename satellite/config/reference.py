@@ -19,6 +19,7 @@ from satellite.config.base import Settings
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings
 from satellite.config.rooms import BrowserRoomSettings, EsphomeRoomSettings, WyomingRoomSettings
 from satellite.config.settings import Config, WakeWordSettings
+from satellite.languages import read_yaml
 
 _WIDTH = 120
 
@@ -46,50 +47,7 @@ _ELEMENTS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Each value of `wake.per_word`, as in `per_word: {okay_nabu: {threshold: 0.6}}`", "", WakeWordSettings),
 )
 
-RECIPES = {
-    "Ollama on another host": """\
-chat:
-  providers:
-    - type: ollama
-      url: "http://192.168.1.5:11434"
-      model: "llama3.2:3b"
-    - type: local  # answers while the other host is off
-""",
-    "Two rooms and Home Assistant": """\
-home_assistant:
-  url: "http://homeassistant.local:8123"
-  token_file: /etc/satellite/credentials/home_assistant.token
-rooms:
-  - name: kitchen
-    uri: tcp://192.168.1.20:10700
-  - name: bedroom
-    uri: tcp://192.168.1.21:10700
-    area: Master bedroom
-""",
-    "GPU": """\
-stt:
-  model: large-v3-turbo
-  device: cuda
-tts:
-  device: cuda
-""",
-    "French": """\
-stt:
-  model: small
-  language: fr
-tts:
-  voice: fr_FR-siwis-medium
-chat:
-  system_prompt: "Tu es la voix de la maison. Réponds en une phrase courte. Tu ne peux rien allumer ni éteindre."
-""",
-    "French and English in one house": """\
-languages: [fr, en]  # each command is answered in its own
-stt:
-  model: small
-tts:
-  voice: fr_FR-siwis-medium  # `satellite models pull tts/en_US-joe-medium` adds the other one
-""",
-}
+RECIPES: dict[str, str] = read_yaml("satellite.config", "recipes.yaml")
 """Whole configurations for common houses, by title."""
 
 _HEAD = """\
