@@ -21,14 +21,9 @@ from tests.waiting import PATIENCE_SECONDS, until
 class Moment(StrEnum):
     """When a fault meets a question."""
 
-    START = "start"
-    """Before anybody has looked at the provider."""
-
-    IDLE = "idle"
-    """It was well."""
-
-    ANSWERING = "answering"
-    """The first words of an answer have come."""
+    START = "start"  # before anybody has looked at the provider
+    IDLE = "idle"  # it was well
+    ANSWERING = "answering"  # the first words of an answer have come
 
 
 ServerT = TypeVar("ServerT", bound=OllamaServer | OpenAIServer)
@@ -148,11 +143,8 @@ class ProviderFault(Generic[RouteT]):
     name: str
     break_: Callable[[RouteT], Awaitable[None] | None]
     fix: Callable[[RouteT], Awaitable[None] | None]
-    message: str
-    """Matches what an administrator is told."""
-
-    spares_answers: bool = False
-    """Whether an answer that has begun is completed."""
+    message: str  # matches what an administrator is told
+    spares_answers: bool = False  # whether an answer that has begun is completed
 
     async def come(self, route: RouteT) -> None:
         await performed(lambda: self.break_(route))

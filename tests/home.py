@@ -1,9 +1,8 @@
 """A house: the stand-in for Home Assistant, and the responder that asks it."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.pipeline.dialogue import Question
 from satellite.skills.home_assistant.agent import HomeAssistantResponder
 from tests.doubles.home_assistant import HomeAssistantServer
-from tests.waiting import until
+from tests.waiting import meanwhile, until
 
 TOKEN = "eyJNobodyMayEverSeeThis.e30.x-_"
 KITCHEN = "turn on the kitchen light"
@@ -51,14 +50,9 @@ async def said(
 @asynccontextmanager
 async def watched(responder: HomeAssistantResponder) -> AsyncIterator[None]:
     """Look after the responder meanwhile; it has looked once when this begins."""
-    watch = asyncio.create_task(responder.watch())
-    try:
+    async with meanwhile(responder.watch()):
         await until(lambda: state(responder) != "untried")
         yield
-    finally:
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
 
 
 def state(responder: HomeAssistantResponder) -> str:

@@ -37,25 +37,14 @@ _PIECE_BYTES = 16 * 1024
 class Fault:
     """How the content of one file goes wrong."""
 
-    cut_after_bytes: int | None = None
-    """Close the connection after so many bytes of an answer."""
-
-    status: int | None = None
-    """Answer this instead."""
-
-    content: bytes | None = None
-    """Send this instead, under the promises of the real content."""
-
-    hold: threading.Event | None = None
-    """Wait for this before the byte that `hold_at_byte` counts."""
-
+    cut_after_bytes: int | None = None  # close the connection after so many bytes of an answer
+    status: int | None = None  # answer this instead
+    content: bytes | None = None  # send this instead, under the promises of the real content
+    hold: threading.Event | None = None  # wait for this before the byte that `hold_at_byte` counts
     hold_at_byte: int = 0
 
-    ignore_range: bool = False
-    """Send everything from the start, whatever was asked for."""
-
-    times: int = 1_000_000
-    """How many answers it spoils."""
+    ignore_range: bool = False  # send everything from the start, whatever was asked for
+    times: int = 1_000_000  # how many answers it spoils
 
 
 @dataclass(frozen=True)
@@ -73,15 +62,10 @@ class HubServer:
     """The hub of a test: `repositories` maps a repository's name to its files."""
 
     repositories: Mapping[str, Mapping[str, bytes]]
-    faults: dict[str, Fault] = field(default_factory=dict)
-    """By path inside the repository."""
-
+    faults: dict[str, Fault] = field(default_factory=dict)  # by path inside the repository
     requests: list[Request] = field(default_factory=list)
-    content_bytes: Counter[str] = field(default_factory=Counter)
-    """Bytes of content sent, by path inside the repository."""
-
-    sending: threading.Event = field(default_factory=threading.Event)
-    """Set as soon as a client asks for content."""
+    content_bytes: Counter[str] = field(default_factory=Counter)  # bytes of content sent, by path inside the repository
+    sending: threading.Event = field(default_factory=threading.Event)  # set as soon as a client asks for content
 
     def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))

@@ -16,7 +16,7 @@ from satellite.engines.protocols import Message
 from tests.doubles.http import Exchange, Words, script
 from tests.doubles.ollama import OllamaServer
 from tests.ollama_client import Client
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, meanwhile, until
 
 SYSTEM = Message("system", "You are the voice of the house. Answer in one short sentence. " * 10)
 INTERVAL_SECONDS = 0.05
@@ -116,12 +116,9 @@ async def keeping(
         house = KeptModel(ollama, chat, Client(http))
         if before is not None:
             await before(house)
-        watch = asyncio.create_task(chat.watch()) if watched else None
         try:
-            yield house
-            assert watch is None or not watch.done()
+            async with meanwhile(chat.watch() if watched else asyncio.sleep(0)) as watch:
+                yield house
+                assert not (watched and watch.done())
         finally:
-            if watch is not None:
-                watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
             await chat.close()

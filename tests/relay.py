@@ -18,12 +18,8 @@ class Relay:
         """Lead to the port `target`; clients are served with `tls`."""
         self.target = target
         self._tls = tls
-        self.port = 0
-        """Where it is reached."""
-
-        self.connections = 0
-        """Connections that were ever made."""
-
+        self.port = 0  # where it is reached
+        self.connections = 0  # connections that were ever made
         self._passes = asyncio.Event()
         self._passes.set()
         self._refuses = False

@@ -165,18 +165,16 @@ def test_what_is_no_sound_is_one_error(tmp_path: Path, content: bytes) -> None:
 
 def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     for path in (tmp_path / "absent.wav", tmp_path):
-        with pytest.raises(SatelliteError, match=str(path)) as caught:
+        with pytest.raises(SatelliteError, match=str(path), check=lambda error: error.code == "audio-unreadable"):
             read_sound(path)
-        assert caught.value.code == "audio-unreadable"
 
 
 def test_a_recording_that_is_too_long_is_refused(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", bytes(3 * RATE), CANONICAL)
     encoded(tmp_path / "b.mp3", "libmp3lame")
     for name in ("a.wav", "b.mp3"):
-        with pytest.raises(SatelliteError, match=name) as caught:
+        with pytest.raises(SatelliteError, match=name, check=lambda error: error.code == "audio-too-long"):
             read_sound(tmp_path / name, max_seconds=0.2)
-        assert caught.value.code == "audio-too-long"
 
 
 def test_a_recording_cut_short_gives_what_is_there(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatStats, Mes
 from satellite.errors import ChatUnavailable
 from satellite.net.provider_states import ProviderHealth
 from satellite.tasks import Background
+from tests.waiting import meanwhile
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -238,14 +239,12 @@ async def test_a_watcher_that_fails_is_restarted_and_ends_no_other() -> None:
     background = Background()
     broken, well = ollama(1, failing_watches=2), local()
     route = FailoverChat([broken, well], ChatSettings(), DeadlineSettings(), background)
-    watch = asyncio.create_task(route.watch())
-    await asyncio.sleep(0.1)
-    assert "Port could not be cast" in background.trouble("watch ollama")
-    assert background.trouble("watch local") == ""
-    await asyncio.sleep(20)
-    assert (broken.watches, watch.done()) == (3, False)
-    await asyncio.sleep(60)
-    assert background.trouble("watch ollama") == ""
-    watch.cancel()
-    await asyncio.gather(watch, return_exceptions=True)
+    async with meanwhile(route.watch()) as watch:
+        await asyncio.sleep(0.1)
+        assert "Port could not be cast" in background.trouble("watch ollama")
+        assert background.trouble("watch local") == ""
+        await asyncio.sleep(20)
+        assert (broken.watches, watch.done()) == (3, False)
+        await asyncio.sleep(60)
+        assert background.trouble("watch ollama") == ""
     await background.close()

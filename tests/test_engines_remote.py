@@ -112,9 +112,8 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
         asked = (first.connections, second.connections)
         assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == ""
         assert (first.connections, second.connections) == asked
-        with pytest.raises(SpeechToTextError) as refused:
+        with pytest.raises(SpeechToTextError, check=lambda error: error.code == "stt-unsupported-language"):
             await stt.transcribe(NABU, speech=SPEECH, language="xx")
-        assert refused.value.code == "stt-unsupported-language"
         assert hosts.summary.count("answers") == 2  # a refusal is no trouble
         await first.close()
         assert (await stt.transcribe(NABU, speech=SPEECH)).text == heard
@@ -195,9 +194,8 @@ async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
         await first.close()
         again = np.frombuffer(await whole(speaker.speak("Dinner is ready.")), np.int16)
         assert again == pytest.approx(np.frombuffer(spoken, np.int16), abs=40)  # windows are cut anew every time
-        with pytest.raises(TextToSpeechError) as failure:
+        with pytest.raises(TextToSpeechError, check=lambda error: error.code == "tts-unknown-voice"):
             await tts.speaker(VoiceChoice("nobody"))
-        assert failure.value.code == "tts-unknown-voice"
 
 
 async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) -> None:
@@ -218,9 +216,8 @@ async def test_a_wake_word_is_heard_elsewhere_by_servers_in_turn(daemon: Running
         assert 1.3 < heard.seconds < 1 + len(NABU) / BYTES_PER_SECOND
         stream.close()
         assert await stream.feed(NABU) == []
-        with pytest.raises(WakeWordError) as failure:
+        with pytest.raises(WakeWordError, check=lambda error: error.code == "wake-unknown-word"):
             await wake.stream(["okay_nobody"])
-        assert failure.value.code == "wake-unknown-word"
 
 
 @pytest.mark.parametrize("fault", ["close", "cut"])

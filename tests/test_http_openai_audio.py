@@ -96,9 +96,8 @@ def test_speech_that_there_is_not(ai: openai.OpenAI, wish: dict[str, Any]) -> No
 
 
 def test_errors_are_understood(ai: openai.OpenAI) -> None:
-    with pytest.raises(openai.UnprocessableEntityError) as caught:
+    with pytest.raises(openai.UnprocessableEntityError, check=lambda error: error.code == "tts-unknown-voice"):
         spoken(ai, voice="nobody")
-    assert caught.value.code == "tts-unknown-voice"
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         spoken(ai, speed=9)
     assert caught.value.param == "speed"
@@ -106,6 +105,5 @@ def test_errors_are_understood(ai: openai.OpenAI) -> None:
         ai.chat.completions.create(model="x", messages=[])
     with pytest.raises(openai.UnprocessableEntityError):
         ai.chat.completions.create(model="x", messages=[{"role": "user", "content": " "}])
-    with pytest.raises(openai.NotFoundError) as missing:
+    with pytest.raises(openai.NotFoundError, check=lambda error: error.code == "http-not-found"):
         ai.responses.create(model="x", input="Hi")
-    assert missing.value.code == "http-not-found"

@@ -23,7 +23,7 @@ from satellite.engines.protocols import Message
 from satellite.errors import ChatUnavailable
 from tests.doubles.ollama import Fault
 from tests.keeping import INTERVAL_SECONDS, SYSTEM, KeptModel, keeping
-from tests.waiting import until
+from tests.waiting import meanwhile, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.virtual_clock]
 
@@ -241,12 +241,10 @@ async def kept(api_type: type[OllamaApi], house: KeptModel) -> AsyncIterator[Kee
     api = api_type(OllamaSettings(type="ollama", url=house.server.url, model="smollm2"), ChatSettings())
     settings = KeepAliveSettings(interval_seconds=INTERVAL_SECONDS)
     timer = KeepAliveTimer(api, settings, [Message("system", "Be brief.")], patience_seconds=1)
-    run = asyncio.create_task(timer.run())
     try:
-        yield timer
+        async with meanwhile(timer.run()):
+            yield timer
     finally:
-        run.cancel()
-        await asyncio.gather(run, return_exceptions=True)
         await api.close()
 
 

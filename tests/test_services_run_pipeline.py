@@ -18,7 +18,7 @@ from satellite.errors import SatelliteError
 from satellite.wire import client as our_client
 from tests.driven_rooms import spoken
 from tests.running_daemon import DATA, RunningDaemon
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, meanwhile
 from tests.wyoming_client import Client, chunks, connect, sound, types
 
 pytestmark = pytest.mark.models
@@ -44,12 +44,8 @@ async def sending(client: Client, pcm: bytes) -> AsyncIterator[None]:
             await client.send(piece)
             await asyncio.sleep(0.064)
 
-    task = asyncio.create_task(send())
-    try:
+    async with meanwhile(send()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_wake_word_to_spoken_answer(daemon: RunningDaemon, question: bytes) -> None:

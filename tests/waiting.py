@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 PATIENCE_SECONDS = 240.0
 _LOOK_SECONDS = 0.01
@@ -22,3 +24,15 @@ def eventually(condition: Callable[[], object], seconds: float = PATIENCE_SECOND
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds:g} s")
         time.sleep(_LOOK_SECONDS)
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[Any, Any, object]) -> AsyncIterator[asyncio.Task[object]]:
+    """Do `work` in a task that ends with the block; what it raised by itself is raised here."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

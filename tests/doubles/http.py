@@ -16,8 +16,8 @@ from satellite.engines.protocols import ChatModel, Message
 _REMEMBERED_EXCHANGES = 10_000
 
 Piece = TypeVar("Piece")
+# Makes the answer to a conversation, a token at a time.
 Words = Callable[[list[dict[str, str]]], AsyncGenerator[str, None]]
-"""Makes the answer to a conversation, a token at a time."""
 
 
 def script(*pieces: str) -> Words:
@@ -73,12 +73,9 @@ class Exchange:
     body: Any
     writer: asyncio.StreamWriter
     thawed: asyncio.Event
-    problem: str = ""
-    """Why the body is no JSON."""
-
+    problem: str = ""  # why the body is no JSON
     streaming: bool = False
-    more_headers: dict[str, str] = field(default_factory=dict)
-    """Sent with whatever answer."""
+    more_headers: dict[str, str] = field(default_factory=dict)  # sent with whatever answer
 
     async def reply(self, status: int, document: Any, headers: Mapping[str, str] | None = None) -> None:
         """Send a whole answer: bytes as plain text, anything else as JSON."""
@@ -118,27 +115,13 @@ class HttpServer(ABC):
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.host = host
-        self.port = port
-        """Where it listens; 0 becomes a free one at the first start."""
-
-        self.exchanges: list[Exchange] = []
-        """The last 10,000."""
-
-        self.connections = 0
-        """Connections that were ever made."""
-
-        self.asked = asyncio.Event()
-        """Set once a request has come in."""
-
-        self.abandoned = asyncio.Event()
-        """Set once a client has hung up before its answer was complete."""
-
-        self.first_token_seconds = 0.0
-        """How long the first token of an answer takes longer than it needs to."""
-
-        self.seconds_per_token = 0.0
-        """The same for each of the others."""
-
+        self.port = port  # where it listens; 0 becomes a free one at the first start
+        self.exchanges: list[Exchange] = []  # the last 10,000
+        self.connections = 0  # connections that were ever made
+        self.asked = asyncio.Event()  # set once a request has come in
+        self.abandoned = asyncio.Event()  # set once a client has hung up before its answer was complete
+        self.first_token_seconds = 0.0  # how long the first token of an answer takes longer than it needs to
+        self.seconds_per_token = 0.0  # the same for each of the others
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._server: asyncio.Server | None = None

@@ -29,8 +29,7 @@ _DETAILS = {
     "quantization_level": "Q4_1",
 }
 _WEIGHTS_BYTES = 98_000_000
-_BYTES_PER_TOKEN = 23_040
-"""Of context: both halves of the attention's memory in SmolLM2-135M's 30 layers."""
+_BYTES_PER_TOKEN = 23_040  # of context: both halves of the attention's memory in SmolLM2-135M's 30 layers
 
 
 class OllamaServer(HttpServer):
@@ -52,36 +51,20 @@ class OllamaServer(HttpServer):
     ) -> None:
         super().__init__(host=host, port=port)
         self.words = words
+        # Name and blob; those that share a blob share a runner.
         self.models = {"smollm2": "smollm2"} if models is None else models
-        """Name and blob; those that share a blob share a runner."""
-
-        self.library: set[str] = set()
-        """Names of further models, which it can be asked to fetch."""
-
+        self.library: set[str] = set()  # names of further models, which it can be asked to fetch
         self.load_seconds = load_seconds
-        self.overhead_seconds = overhead_seconds
-        """What each request costs beside; the real one takes about 0.068."""
-
-        self.keep_alive_seconds = keep_alive_seconds
-        """OLLAMA_KEEP_ALIVE."""
-
+        self.overhead_seconds = overhead_seconds  # what each request costs beside; the real one takes about 0.068
+        self.keep_alive_seconds = keep_alive_seconds  # OLLAMA_KEEP_ALIVE
         self.prefill_seconds_per_token = prefill_seconds_per_token
         self.max_loaded_models = max_loaded_models
-        self.trained_context = trained_context
-        """The longest context the model allows."""
-
-        self.vram_share = 1.0
-        """How much of every runner is on the GPU."""
-
-        self.fail_loads: str | None = None
-        """Why no model can be loaded."""
-
+        self.trained_context = trained_context  # the longest context the model allows
+        self.vram_share = 1.0  # how much of every runner is on the GPU
+        self.fail_loads: str | None = None  # why no model can be loaded
+        # Whether prompt_eval_count is the whole prompt, as in the newest releases, or what was read of it.
         self.counts_cached_tokens = False
-        """Whether prompt_eval_count is the whole prompt, as in the newest releases, or what was read of it."""
-
-        self.faults: list[Fault] = []
-        """One for each of the next requests that are not empty."""
-
+        self.faults: list[Fault] = []  # one for each of the next requests that are not empty
         self.counts = Counts()
         self._residency = Residency(self, self.counts)
 

@@ -44,28 +44,14 @@ class OpenAIServer(HttpServer):
     ) -> None:
         super().__init__(host=host, port=port)
         self.words = words
-        self.key = key
-        """What it takes for the right key; None takes any, and none."""
-
+        self.key = key  # what it takes for the right key; None takes any, and none
         self.model = model
-        self.repeats_key = False
-        """Whether its refusals quote the key that it was given."""
-
-        self.wants_max_completion_tokens = False
-        """Whether it refuses max_tokens, as OpenAI's newer models do."""
-
-        self.limits: Limits | None = None
-        """How much may be asked of it, as Groq tells with every reply."""
-
-        self.limits_lists = False
-        """Whether asking for the list of models uses the limits up, too."""
-
-        self.retry_after = "8"
-        """What a `RATE_LIMIT` says."""
-
-        self.faults: list[Fault] = []
-        """One for each of the next chat requests."""
-
+        self.repeats_key = False  # whether its refusals quote the key that it was given
+        self.wants_max_completion_tokens = False  # whether it refuses max_tokens, as OpenAI's newer models do
+        self.limits: Limits | None = None  # how much may be asked of it, as Groq tells with every reply
+        self.limits_lists = False  # whether asking for the list of models uses the limits up, too
+        self.retry_after = "8"  # what a `RATE_LIMIT` says
+        self.faults: list[Fault] = []  # one for each of the next chat requests
         self.answers = 0
 
     @property

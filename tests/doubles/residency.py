@@ -34,42 +34,27 @@ class Counts:
     """What has happened so far."""
 
     loads: int = 0
-    reloads: int = 0
-    """Those of the loads that took the place of a runner with other options, or of a dead one."""
-
-    aborted_loads: int = 0
-    """Loads whose client hung up, or that ended with the server."""
-
-    pings: int = 0
-    """Requests without a conversation."""
-
-    generations: list[Generation] = field(default_factory=list)
-    """Answers that were begun."""
+    reloads: int = 0  # those of the loads that took the place of a runner with other options, or of a dead one
+    aborted_loads: int = 0  # loads whose client hung up, or that ended with the server
+    pings: int = 0  # requests without a conversation
+    generations: list[Generation] = field(default_factory=list)  # answers that were begun
 
 
 @dataclass(eq=False)
 class Runner:
     """A loaded model."""
 
-    name: str
-    """The name it was loaded under."""
-
+    name: str  # the name it was loaded under
     blob: str
     context_tokens: int
     keep_alive_seconds: float
-    slot: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """The place for the one answer that is generated at a time."""
-
+    slot: asyncio.Lock = field(default_factory=asyncio.Lock)  # the place for the one answer that is generated at a time
     users: int = 0
     last_used: float = 0.0
-    expires_at_nanoseconds: int | None = None
-    """None until the first request has ended."""
-
+    expires_at_nanoseconds: int | None = None  # None until the first request has ended
     is_dead: bool = False
     cache: PrefixCache = field(default_factory=PrefixCache)
-    lives: set[asyncio.Timeout] = field(default_factory=set)
-    """Scopes of what ends with the process."""
-
+    lives: set[asyncio.Timeout] = field(default_factory=set)  # scopes of what ends with the process
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     timer: asyncio.TimerHandle | None = None
 
@@ -123,15 +108,11 @@ class Residency:
     """
 
     def __init__(self, terms: Terms, counts: Counts) -> None:
-        self.loaded: dict[str, Runner] = {}
-        """By blob: names that share one share its runner."""
-
+        self.loaded: dict[str, Runner] = {}  # by blob: names that share one share its runner
         self._terms = terms
         self._counts = counts
         self._turn = asyncio.Lock()
-        self._leaving: Runner | None = None
-        """Who is to make room."""
-
+        self._leaving: Runner | None = None  # who is to make room
         self._awaited: asyncio.Task[None] | None = None
 
     async def acquire(self, wanted: Wanted) -> Runner:
