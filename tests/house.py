@@ -25,6 +25,7 @@ from satellite.monitoring.status import Status
 from satellite.pipeline.stages import Stages
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.call import CallSide
 from satellite.rooms.controls import RoomControls
 from satellite.rooms.device import Capabilities, RoomContext
 from satellite.rooms.hub import Hub
@@ -90,8 +91,10 @@ class ScriptedHouseRoom:
     async def play(self, media: SharedSound) -> None:
         await self._play("play", media)
 
-    def join(self, call: Any) -> None:
+    async def join(self, side: CallSide) -> None:
         self._note("join")
+        await side.ready()
+        await side.call.ended()
 
     def status(self) -> RoomStatus:
         return RoomStatus(

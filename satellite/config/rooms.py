@@ -141,6 +141,9 @@ class HubSettings(Settings):
     arbitration_seconds: float = Field(0.3, ge=0, le=2)
     """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers."""
 
+    call_seconds: float = Field(900.0, ge=10, le=86_400)
+    """Longest duration of a call between two rooms, in seconds."""
+
     media_directory: DiskPath | None = None
     """Folder of the sound files that rooms play by name, such as doorbell.mp3; null plays no files."""
 

@@ -77,7 +77,7 @@ class Commands(Protocol):
     """Recognises commands that need no model, before anything acts on them."""
 
     async def means_stop(self, text: str, language: str | None) -> bool:
-        """Return whether `text` asks for nothing but that the answer stops."""
+        """Return whether `text` asks for nothing but that what sounds stops, such as an answer or a call."""
 
     async def is_command(self, text: str, language: str | None) -> bool:
         """Return whether `text` is a whole command, to which nothing can be added."""

@@ -171,7 +171,7 @@ class Stages:
         return completeness(text, language, is_command=is_command)
 
     async def means_stop(self, text: str, language: str | None) -> bool:
-        """Return whether `text` asks for nothing but that the answer stops."""
+        """Return whether `text` asks for nothing but that what sounds stops, such as an answer or a call."""
         return self._commands is not None and await self._commands.means_stop(text, language)
 
     def expect(self, conversation: str | None = None, persona: str | None = None, words: str = "") -> None:

@@ -37,12 +37,15 @@ class Cue(Enum):
     """Nobody has spoken, nothing was understood, or the answer has failed: twice the same."""
 
 
-def chime(format_: AudioFormat) -> bytes:
-    """Return the sound before an announcement or a ring: two soft tones and a short rest, as 16-bit mono."""
+def chime(format_: AudioFormat, *, falls: bool = False) -> bytes:
+    """Return two soft tones and a short rest, as 16-bit mono: before an announcement, a ring or a call.
+
+    One that `falls` says that a call is over.
+    """
     import numpy as np
 
     rest = np.zeros(int(_CHIME_REST_SECONDS * format_.rate))
-    return _pcm([*_tones(_CHIME_HERTZ, _CHIME_SECONDS, format_), rest])
+    return _pcm([*_tones(_CHIME_HERTZ[::-1] if falls else _CHIME_HERTZ, _CHIME_SECONDS, format_), rest])
 
 
 def cue_sound(cue: Cue) -> bytes:

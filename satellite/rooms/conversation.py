@@ -4,14 +4,17 @@ What a protocol needs beside that is the concern of the `Device`.
 """
 
 import asyncio
+import logging
 import time
 
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import Transcription
-from satellite.errors import SatelliteError, SpeechToTextError
+from satellite.errors import SatelliteError, SpeechToTextError, Stage, StageError
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest
 from satellite.pipeline.run import Run
-from satellite.rooms.barge_in import Interruption
+from satellite.rooms.barge_in import Interruption, WakeWordInterrupter
+from satellite.rooms.call import Call, CallSide
 from satellite.rooms.device import Device, RoomContext, RoomModes
 from satellite.rooms.expectation import Expectation
 from satellite.rooms.playback import SharedSound
@@ -19,6 +22,9 @@ from satellite.rooms.room_sound import Sounding
 from satellite.rooms.run_chain import RunChain
 from satellite.rooms.run_steps import RunOutcome
 from satellite.rooms.stop_words import StopListener
+from satellite.tasks import begin_task, first_of
+
+_LOGGER = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 5.0
 """How long a device may take to open its microphone."""
@@ -39,10 +45,14 @@ class Conversation(RunChain):
         self._stop_listener = StopListener(
             context.stages, room, lambda: not self.engaged and self.sounding is not None, self.stop
         )
+        self._side: CallSide | None = None
+        """The room's side of the call that it is in."""
 
     @property
     def sounding(self) -> Sounding | None:
         """What sounds in the room; a timer does so also between one ring and the next."""
+        if self._side is not None and self._side.call.began_at is not None:
+            return Sounding.CALL
         rings = Sounding.TIMER if self.ringing is not None and self.ringing.active else None
         return self._sound.sounding or rings
 
@@ -50,12 +60,29 @@ class Conversation(RunChain):
         """Take canonical audio of the microphone; without a run under way, and a sound, it only counts as loudness."""
         await super().hear(pcm)
         if not self.modes.muted:
+            if self._side is not None:
+                self._side.say(pcm)
             await self._stop_listener.hear(pcm)
 
     async def close(self) -> None:
         """End all that is under way, since the device has gone; may be called twice."""
-        self._stop_listener.close()
+        self._end_call(f"{self.room.name} has gone")
+        await self._stop_listener.close()
         await super().close()
+
+    async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
+        """Begin a chain of runs, see `RunChain.begin`; in a call the device is heard by the other room instead."""
+        if self._side is None or self._side.call.over or restart:
+            await super().begin(request, restart=restart, wake_word=wake_word)
+        elif wake_word is not None or (self._task is not None and request.start is Stage.STT):
+            self._end_call(f"somebody has called {self.room.name}")  # by the wake word, or by a button
+            await self._device.stop_listening()
+        else:
+            await self._end_chain()
+            self._inbox = AudioInbox()
+            self._inbox.lossy = True
+            self._task = begin_task(self._hear_call(self._side.call), f"call in {self.room.name}")
+            self._task.add_done_callback(self._ended_unexpectedly)
 
     def await_command(self) -> None:
         """The device has heard its wake word, and will begin a run: let no announcement sound into the command."""
@@ -94,6 +121,7 @@ class Conversation(RunChain):
         Without a `question` it only listens. Raises `SatelliteError`: a run's codes, such as `stt-no-speech`;
         `room-cannot-start`; `room-busy` if somebody has begun to speak with the room instead.
         """
+        self._check_no_call()
         if question is None:
             await self._sound.take_turn()
         elif not await self._sound.announce(question, Sounding.ANNOUNCEMENT, hold=True):
@@ -124,6 +152,7 @@ class Conversation(RunChain):
 
         Raises `SatelliteError` (`room-cannot-start`) where that is impossible.
         """
+        self._check_no_call()
         self._sound.hold()
         self._sound.end_announcement()
         self.silence_ringing()
@@ -134,12 +163,36 @@ class Conversation(RunChain):
 
         The room goes on waiting for the wake word.
         """
-        stopped = self._sound.end_announcement(stopped=True)
+        stopped = self._end_call(f"it was stopped in {self.room.name}")
+        stopped = self._sound.end_announcement(stopped=True) or stopped
         stopped = self._sound.stop_media() or stopped
         stopped = self.silence_ringing() or stopped
         if (self.engaged or self._sound.sounding is Sounding.ANSWER) and self._run is not None:
             stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
         return stopped
+
+    async def join(self, side: CallSide) -> None:
+        """Take part in a call until it is over, and end it when this returns; a chime says that it begins, and ends.
+
+        Nothing said is a command meanwhile, but that the wake word, "stop" and the like end the call. Raises
+        `SatelliteError` where the room cannot hear or play, and `ConnectionError`.
+        """
+        try:
+            if not self._device.capabilities.speaker:
+                raise SatelliteError(f"{self.room.name} has no speaker", code="room-unreachable")
+            self._sound.check_plays()
+            await self._sound.take_turn()
+            self._side = side
+            if not self._hears:
+                await self._open_microphone()
+            await side.ready()
+            if side.call.began_at is not None:
+                await self._sound.converse(side)
+        finally:
+            side.call.end(f"{self.room.name} has left it")
+            if self._side is side:
+                self._side = None
+                self._rest()
 
     async def restore(self) -> None:
         """Set at the device what was set for the room: it has been connected."""
@@ -168,6 +221,55 @@ class Conversation(RunChain):
             self._sound.stop_media()
             await self._sound.silence_answer()
 
+    @property
+    def _hears(self) -> bool:
+        """Whether the microphone is heard already."""
+        return not self.modes.muted and self._task is not None and self._streams and not self._inbox.ended
+
+    async def _open_microphone(self, command: Expectation | None = None) -> None:
+        """Have the device begin to stream, for a `command`."""
+        if self.modes.muted:
+            raise SatelliteError(f"{self.room.name} is muted", code="room-cannot-start")
+        await self._end_chain()
+        await self._sound.silence_answer()
+        if command is not None:
+            self._expect(command)
+            self._rest()  # until it begins announcements wait
+        await self._device.open_microphone()
+
+    async def _hear_call(self, call: Call) -> None:
+        """Listen for what ends a call, where no run does, until it is over."""
+        self.engaged = True
+        interrupter = WakeWordInterrupter(self._context.stages, self.room, self._inbox)
+        try:
+            await first_of(f"call in {self.room.name}", interrupter.wait(), call.ended())
+        except StageError as error:
+            _LOGGER.warning("room %s: only a button ends the call: %s", self.room.name, error)
+            await call.ended()
+        finally:
+            self.engaged = False
+            self.ended_at = time.monotonic()
+            if self._task is asyncio.current_task():
+                self._task = None
+        call.end(f"somebody in {self.room.name} has ended it")
+        await self._device.stop_listening()
+
+    async def _heard_wake_word(self, name: str) -> None:
+        if self._end_call(f"somebody in {self.room.name} has said the wake word"):
+            await self._drop_run()
+        await super()._heard_wake_word(name)
+
+    def _end_call(self, reason: str) -> bool:
+        """End the call that the room is in; return whether there was one."""
+        if self._side is None or self._side.call.over:
+            return False
+        self._side.call.end(reason)
+        return True
+
+    def _check_no_call(self) -> None:
+        if self._side is not None:
+            raise SatelliteError(f"{self.room.name} is in a call", code="room-busy")
+
     async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
         """Run, and end media if all that was said was "stop"."""
         outcome, run = await super()._run_once(request)
@@ -180,14 +282,8 @@ class Conversation(RunChain):
     async def _listen(self, command: Expectation) -> None:
         """Have the device hear a command now; an answer that is under way ends."""
         try:
-            if self.modes.muted:
-                raise SatelliteError(f"{self.room.name} is muted", code="room-cannot-start")
-            if self._task is None or not self._streams or self._inbox.ended:
-                await self._end_chain()
-                await self._sound.silence_answer()
-                self._expect(command)
-                self._rest()  # until it begins announcements wait
-                await self._device.open_microphone()
+            if not self._hears:
+                await self._open_microphone(command)
                 return
             self._expect(command)
             if self._run is not None and await self._interrupt(self._run, Interruption()):

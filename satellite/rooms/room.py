@@ -10,6 +10,7 @@ from typing import Protocol
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import DaemonUnreachable
+from satellite.rooms.call import CallSide
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Capabilities, RoomModes
 from satellite.rooms.playback import SharedSound
@@ -84,6 +85,9 @@ class Room(Protocol):
     async def play(self, media: SharedSound) -> None:
         """Play media, in place of other media; returns when it is over or was stopped."""
 
+    async def join(self, side: CallSide) -> None:
+        """Take part in a call until it is over."""
+
     async def start(self) -> None:
         """Listen to a command now, without a wake word."""
 
@@ -151,6 +155,10 @@ class BaseRoom(ABC):
     async def play(self, media: SharedSound) -> None:
         """See `Conversation.play`."""
         await self._conversation.play(media)
+
+    async def join(self, side: CallSide) -> None:
+        """See `Conversation.join`."""
+        await self._conversation.join(side)
 
     async def start(self) -> None:
         """See `Conversation.start`."""

@@ -1,12 +1,12 @@
 """What sounds in one room, and what gives way to what: a timer or an announcement gives way to an answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from enum import StrEnum
 
-from satellite.audio.pcm import AudioFormat
+from satellite.audio.pcm import CANONICAL, AudioFormat
 from satellite.errors import SatelliteError, TextToSpeechError
-from satellite.rooms.chimes import PLAIN, Cue, cue_sound
+from satellite.rooms.chimes import PLAIN, Cue, chime, cue_sound
 from satellite.rooms.device import Device, RoomModes
 from satellite.rooms.mixer import Mixer
 from satellite.rooms.playback import Playback, SharedSound
@@ -16,6 +16,9 @@ _ANNOUNCED_SECONDS = 1.0
 """How much of an announcement has to be heard: one that a wake word cuts off before that is played again."""
 
 
+_CALL_AHEAD_SECONDS = 0.08
+"""How far a call is sent ahead: each of them is heard so much later."""
+
 _MEDIA_AHEAD_SECONDS = 0.25
 """How far media is sent ahead at most: so much later it is quieter, and what is mixed into it is heard."""
 
@@ -24,6 +27,7 @@ class Sounding(StrEnum):
     """What sounds in a room, what is most important first."""
 
     ANSWER = "answer"
+    CALL = "call"
     TIMER = "timer"
     ANNOUNCEMENT = "announcement"
     MEDIA = "media"
@@ -49,7 +53,7 @@ class RoomSound:
         self._voice: Playback | Mixer = self._playback
         """What plays answers and announcements."""
 
-        self._answering = False
+        self._answering = self._calling = False
         self._free = asyncio.Event()
         """Set while an announcement may be heard."""
 
@@ -145,7 +149,7 @@ class RoomSound:
         other follows it before `release`. Raises `SatelliteError` where it cannot be heard.
         """
         while True:
-            self._check_plays()
+            self.check_plays()
             await self._free.wait()
             async with self._foreground:
                 # A command may have begun while another announcement was played.
@@ -194,6 +198,31 @@ class RoomSound:
             raise SatelliteError(self._output.trouble, code="room-unreachable")
         return True
 
+    # Calls.
+
+    async def converse(self, said: AsyncIterable[bytes]) -> None:
+        """Play what is `said` in a call, canonical audio, at once, after one chime and before another; media ends.
+
+        It goes where media does: devices with two outputs may close their microphone for the other.
+        """
+        self.stop_media()
+        if self._media_task is not None and not self._media_task.done():
+            await asyncio.wait([self._media_task])
+        playback, finished = self._media_playback, False
+        async with self._foreground:
+            self._calling = True
+            try:
+                await playback.play(CANONICAL, chime(CANONICAL))
+                async for pcm in said:
+                    await playback.play(CANONICAL, pcm)
+                await playback.play(CANONICAL, chime(CANONICAL, falls=True))
+                await playback.finish()
+                finished = True
+            finally:
+                self._calling = False
+                if not finished:
+                    await playback.silence()
+
     # Media.
 
     async def play(self, media: SharedSound) -> None:
@@ -202,7 +231,7 @@ class RoomSound:
         It is quieter while somebody speaks with the room, or something is said. Raises `SatelliteError` where it cannot
         be heard, and what `media` ends with.
         """
-        self._check_plays()
+        self.check_plays()
         self.stop_media()
         async with self._media_turn:
             await self._begin_media()
@@ -255,11 +284,15 @@ class RoomSound:
         return not self._free.is_set() or self._answering or self._kind is not None
 
     def _media_ahead_seconds(self) -> float:
+        if self._calling:
+            return _CALL_AHEAD_SECONDS
         return min(self._ahead_seconds(), _MEDIA_AHEAD_SECONDS)
 
     def _present_ahead_seconds(self) -> float:
-        return self._media_ahead_seconds() if self._mixer is not None and self._mixes else self._ahead_seconds()
+        mixes = self._mixer is not None and self._mixes
+        return self._media_ahead_seconds() if mixes or self._calling else self._ahead_seconds()
 
-    def _check_plays(self) -> None:
+    def check_plays(self) -> None:
+        """Raise `SatelliteError` where nothing may sound."""
         if self._modes.listen_only:
             raise SatelliteError("the room only listens, and plays nothing", code="room-listens-only")

@@ -387,4 +387,10 @@ class RunChain:
         self.silence_ringing()
         if not self._claim(name):
             self._lose()
-            await asyncio.sleep(0)  # the cancellation arrives here, before anything is shown
+            await self._drop_run()
+
+    async def _drop_run(self) -> None:
+        """End the present run, from inside: nothing is to be shown of the wake word."""
+        if self._run is not None:
+            self._run.cancel()
+        await asyncio.sleep(0)  # the cancellation arrives here

@@ -78,7 +78,7 @@ class StopListener:
     async def hear(self, pcm: bytes) -> None:
         """Take canonical audio of the room, whatever happens there."""
         if not self._sounds():
-            self.close()
+            await self.close()
             return
         if self._listening is None or self._listening.task.done():
             self._inbox = AudioInbox()
@@ -86,11 +86,11 @@ class StopListener:
             self._listening = self._stages.background.run(f"stop words {self._room.name}", self._listen)
         await self._inbox.put(pcm)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Listen no more; may be called twice."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            listening.task.cancel()
+            await listening.stop()
 
     async def _listen(self) -> None:
         vad = await self._stages.engines.vad.get(self._stages.config.deadlines.load_seconds)

@@ -134,9 +134,9 @@ class CommandResponder:
         self._rooms = rooms
 
     async def means_stop(self, text: str, language: str | None) -> bool:
-        """Return whether `text` asks for nothing but that the answer stops."""
+        """Return whether `text` asks for nothing but that what sounds stops, such as an answer or a call."""
         understood = await self._understood(text, language)
-        return understood is not None and understood[0].intent in (Intent.STOP, Intent.NEVERMIND)
+        return understood is not None and understood[0].intent in (Intent.STOP, Intent.NEVERMIND, Intent.HANG_UP)
 
     async def is_command(self, text: str, language: str | None) -> bool:
         """Return whether `text` is a whole command, to which nothing can be added."""
