@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from satellite.audio.pcm import RATE
 from satellite.config.rooms import EsphomeRoomSettings
 from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
@@ -15,20 +18,21 @@ from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.room import LinkState
 from tests.doubles.esphome import EsphomeDevice, Taken
-from tests.loudness import silence, sound, speech
+from tests.loudness import silence, speech
 from tests.scripted_engine import ScriptedEngine, scripted_stages
 from tests.waiting import until
 
 KEY = bytes(range(32))
 COMMAND = speech(60) + silence(60)
+NOISE = np.random.default_rng(0).integers(-4000, 4000, RATE).astype(np.int16).tobytes()
 
 
 class LoudEngine(ScriptedEngine):
-    """Its answers can be heard: every word is a second of a tone."""
+    """Its answers can be heard: every word is a second of noise, which is as hard to compress as speech."""
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         async for _ in super().speak(text):
-            yield sound(125, 4000)[: 2 * 16_000]
+            yield NOISE
 
 
 class EsphomeHouse:

@@ -17,6 +17,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 
 HERE = "127.0.0.1"
 FLAC = AudioFormat(48_000, 2, 1)
+LOUD = 300
 TONE = (np.sin(np.arange(48_000) / 10) * 8000).astype(np.int16)
 
 
@@ -71,10 +72,11 @@ async def test_silence_flows_at_once_and_in_every_gap_and_delays_no_sound(listen
     stream.end()
     await fetching
     heard = decoded(bytes(received))
-    sounds = np.flatnonzero(heard)
-    assert sounds[0] > 0
-    assert heard[-1] == 0
-    assert np.array_equal(heard[sounds[0] : sounds[-1] + 1], TONE[1 : 1 + sounds[-1] - sounds[0] + 1])
+    first = int(np.flatnonzero(np.abs(heard) > LOUD)[0]) - 1
+    assert first > 0
+    assert 0 < np.abs(heard[:first]).max() < LOUD, "zeros would be compressed to next to nothing"
+    assert np.array_equal(heard[first : first + len(TONE)], TONE)
+    assert len(heard) > first + len(TONE)
 
 
 async def test_the_first_sound_leaves_after_one_small_frame(listener: MediaListener) -> None:
@@ -117,8 +119,7 @@ async def test_a_player_that_asks_again_misses_nothing_of_what_is_kept(
             stream.end()
             heard = decoded(b"".join([data async for data in second.aiter_raw()]))
     assert np.array_equal(heard[:48_000] if kept_bytes else heard[-47_999:], TONE if kept_bytes else TONE[1:])
-    both = 2 * np.count_nonzero(TONE)
-    assert np.count_nonzero(heard) == both if kept_bytes else np.count_nonzero(heard) < both
+    assert (len(heard) >= 2 * len(TONE)) is bool(kept_bytes)
 
 
 async def test_who_writes_waits_no_longer_for_a_player_that_is_gone(

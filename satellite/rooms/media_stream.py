@@ -1,7 +1,9 @@
 """One sound on its way to a device that fetches it: encoded as it comes, with silence wherever there is none."""
 
 import asyncio
+import random
 import time
+from array import array
 from collections.abc import AsyncIterator, Callable
 
 from satellite.audio.encoding import FLAC, WAV, Encoder
@@ -13,12 +15,14 @@ _SOUND_TYPES = {"flac": FLAC, "wav": WAV}
 _PIECE_SECONDS = 0.02
 """Of one frame of FLAC, and of silence that is added at a time."""
 
-_AHEAD_SECONDS = 0.2
+_AHEAD_SECONDS = 0.25
 """How far silence is sent ahead of playback: what a player buffers before it begins, and no delay that is noticed."""
 
 _MOST_WAITING_SECONDS = 2.0
 _MOST_BATCH_SECONDS = 0.1
 """Sound that is encoded at once, on the event loop: well below a millisecond."""
+
+_NOISE_LEVEL = 8
 
 _KEPT_BYTES = 256 * 1024
 """What is kept of the beginning, some seconds, for players that look at it before they fetch it to play it."""
@@ -43,7 +47,7 @@ class EncodedStream:
         self._encoder = encoder
         bytes_per_second = layout.rate * layout.frame_bytes
         self._bytes_per_second = bytes_per_second
-        self._silence = bytes(round(layout.rate * _PIECE_SECONDS) * layout.frame_bytes)
+        self._silence = _noise(round(layout.rate * _PIECE_SECONDS) * layout.channels)
         self._batch_bytes = round(layout.rate * _MOST_BATCH_SECONDS) * layout.frame_bytes
         self._most_waiting_bytes = _MOST_WAITING_SECONDS * bytes_per_second
         self._waiting = bytearray()
@@ -98,8 +102,8 @@ class EncodedStream:
             else:
                 sent_seconds = (self._sent_bytes - skipped_bytes) / self._bytes_per_second
                 ahead = sent_seconds - (time.monotonic() - began)
-                if ahead > _AHEAD_SECONDS:
-                    await self._more_within(ahead - _AHEAD_SECONDS)
+                if ahead >= _AHEAD_SECONDS:
+                    await self._more_within(max(ahead - _AHEAD_SECONDS, _PIECE_SECONDS))
                     continue
                 pcm = self._silence
             self._sent_bytes += len(pcm)
@@ -121,6 +125,15 @@ class EncodedStream:
                 await self._changed.wait()
         except TimeoutError:
             pass
+
+
+def _noise(samples: int) -> bytes:
+    """Return 16-bit noise that nobody hears, at -77 dBFS, as silence.
+
+    Zeros would be compressed to a few bytes, and a player that reads whole blocks would get none for seconds.
+    """
+    source = random.Random(0)
+    return array("h", (source.randint(-_NOISE_LEVEL, _NOISE_LEVEL) for _ in range(samples))).tobytes()
 
 
 def open_encoder(layout: AudioFormat, container: Container) -> Encoder:

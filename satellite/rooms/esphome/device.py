@@ -160,7 +160,7 @@ class EsphomeDevice:
 
     async def close(self) -> None:
         """End the conversation, and let the device go."""
-        await self.conversation.close()
+        await self.conversation.end()
         with suppress(*ERRORS):
             await self.stop_listening()
             if self._unsubscribe is not None:

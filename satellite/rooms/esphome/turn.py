@@ -74,7 +74,9 @@ class Turn:
             self._send(Event.VOICE_ASSISTANT_INTENT_PROGRESS, {"tts_start_streaming": "1"})
         else:
             # The firmware starts its speaker at a text, and to play what comes at an address; both may be anything.
-            self._send(Event.VOICE_ASSISTANT_TTS_START, {"text": self._answer or "…"})
+            self._send_answer()
+            if not self._answer:
+                self._send(Event.VOICE_ASSISTANT_TTS_START, {"text": "…"})
             self._send(Event.VOICE_ASSISTANT_TTS_STREAM_START, {})
             self._send(Event.VOICE_ASSISTANT_TTS_END, {"url": "api:"})
         self._send_answer()
