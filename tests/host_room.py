@@ -90,7 +90,7 @@ async def running(*works: Any) -> AsyncIterator[None]:
         await end_tasks(*tasks)
 
 
-def host_room(context: RoomContext, microphone: Any, speaker: Any = None, **settings: Any) -> HostRoom:
+def host_room(context: RoomContext, microphone: Any, speaker: Any = None, /, **settings: Any) -> HostRoom:
     """Return the host's room with these devices, called study."""
     room = {"name": "study", "area": "Study", **settings}
     config = Config.model_validate({"microphone": microphone, "speaker": speaker, "host_room": room})

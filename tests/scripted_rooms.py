@@ -10,12 +10,13 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import CANONICAL, RATE, AudioFormat
-from satellite.config.rooms import RoomSettings
+from satellite.config.rooms import RoomSettings, SpeakerSettings
 from satellite.events import RunBus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
+from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.wyoming_device import WyomingDevice
 from satellite.skills.timers.scheduler import TimerScheduler
@@ -135,7 +136,8 @@ class Host(ScriptedRoom):
 
     def __init__(self, settings: RoomSettings, context: RoomContext, said: Path) -> None:
         super().__init__()
-        self.room = host_room(context, {"command": ["false"]}, {"file": said, "rate": RATE}, name=settings.name)
+        about = {"name": settings.name, "speaker": settings.speaker}
+        self.room = host_room(context, {"command": ["false"]}, {"file": said, "rate": RATE}, **about)
         self.conversation = self.room.conversation
         self._said = said
 
@@ -160,10 +162,17 @@ STREAMING = ("satellite", "host")
 
 @asynccontextmanager
 async def scripted_room(
-    transport: str, stages: Stages, folder: Path, *, scheduler: TimerScheduler | None = None, name: str = "kitchen"
+    transport: str,
+    stages: Stages,
+    folder: Path,
+    *,
+    scheduler: TimerScheduler | None = None,
+    name: str = "kitchen",
+    speaker: SpeakerSettings | None = None,
+    speakers: Speakers | None = None,
 ) -> AsyncIterator[ScriptedRoom]:
-    context = RoomContext(stages, RunBus(), Arbiter(0.0), scheduler)
-    settings = RoomSettings(name=name)
+    context = RoomContext(stages, RunBus(), Arbiter(0.0), scheduler, speakers=speakers)
+    settings = RoomSettings(name=name, speaker=speaker)
     room: ScriptedRoom
     if transport == "host":
         room = Host(settings, context, folder / f"{name}.raw")

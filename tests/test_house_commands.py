@@ -104,7 +104,7 @@ async def test_the_volume_is_that_of_the_room(
 async def test_another_room_may_be_named(home: House, listener: Listener) -> None:
     assert await listener.said("Set the office volume to 30 percent.") == "Volume set"
     assert await listener.said("Play front door bell in the office.") == ""
-    await until(lambda: home.rooms["office"].done[-1:] == [("announce ended",)])
+    await until(lambda: home.rooms["office"].done[-1:] == [("play ended",)])
     assert home.rooms["office"].done[0] == ("volume", 0.3)
     assert home.rooms["office"].heard_bytes == SECOND
     assert home.rooms["kitchen"].done == []

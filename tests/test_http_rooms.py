@@ -45,7 +45,7 @@ async def test_every_operation_has_an_endpoint(home: House, http: httpx.AsyncCli
     assert (await http.post(f"{ROOM}/start")).status_code == 200
     assert (await http.post(f"{ROOM}/stop")).json() == {"stopped": True}
     assert (await http.post(f"{ROOM}/play", json={"file": "bell.wav"})).json()["state"] == "connected"
-    await until(lambda: kitchen.done[-1] == ("announce ended",))
+    await until(lambda: kitchen.done[-1] == ("play ended",))
     answer = await http.post("/rooms/office/broadcast", json={"text": "Dinner is ready."})
     assert answer.json() == {"heard": ["kitchen"], "failed": {}}
     chimed = kitchen.heard_bytes

@@ -94,7 +94,7 @@ async def test_files_and_addresses_are_played(home: House) -> None:
         for fields in ({"file": "bell.wav"}, {"url": f"{server.url}/file.wav"}):
             kitchen.done.clear()
             await run(home, "play", **fields)
-            await until(lambda: kitchen.done == [("announce",), ("announce ended",)])
+            await until(lambda: kitchen.done == [("play",), ("play ended",)])
     kitchen.done.clear()
     await run(home, "play", file="bell.wav", announce=True)
     assert kitchen.done == [("announce",), ("announce ended",)]
@@ -105,7 +105,7 @@ async def test_an_endless_radio_plays_until_the_controls_end(home: House) -> Non
     async with media_server() as server:
         await run(home, "play", url=f"{server.url}/radio")
         await until(lambda: home.rooms["kitchen"].heard_bytes > 20 * SECOND)
-        assert home.rooms["kitchen"].done == [("announce",)]
+        assert home.rooms["kitchen"].done == [("play",)]
         await home.controls.close()
         await server.hung_up.wait()
 

@@ -15,6 +15,7 @@ def contradictions(config: Config) -> Problems:
     """Yield where and what: ports, rooms and providers that are given twice, settings that need or exclude another."""
     yield from _port_clashes(config)
     yield from _rooms_twice(config)
+    yield from _speakers(config)
     yield from _providers_twice(config)
     yield from _host_room(config)
     yield from _languages(config)
@@ -51,6 +52,25 @@ def _rooms_twice(config: Config) -> Problems:
         first_index = addresses.setdefault(room.uri.lower().rstrip("/"), index)
         if first_index != index:
             yield ("rooms", index, "uri"), f"{room.uri!r} is also the uri of rooms[{first_index}]"
+
+
+def _speakers(config: Config) -> Problems:
+    """Yield speakers that are in no room, or of which each is another's, and players without Home Assistant."""
+    heard_in = {place.name: place.speaker.room if place.speaker else None for _, place in places(config)}
+    for where, place in places(config):
+        if place.speaker is None:
+            continue
+        here = (*where, "speaker")
+        if place.speaker.entity is not None and config.home_assistant.url is None:
+            yield (*here, "entity"), "it is Home Assistant's; expected a value for home_assistant.url"
+        if place.speaker.room is not None and place.speaker.room not in heard_in:
+            yield (*here, "room"), f"there is no room {place.speaker.room!r}; expected one of {', '.join(heard_in)}"
+        passed, room = {place.name}, place.speaker.room
+        while room is not None and room not in passed:
+            passed.add(room)
+            room = heard_in.get(room)
+        if room == place.name:
+            yield (*here, "room"), "the sound would go in a circle; expected a room that is heard itself"
 
 
 def _providers_twice(config: Config) -> Problems:

@@ -1,10 +1,10 @@
 """The settings of the rooms: the satellites that the daemon connects to, and how it converses there."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from satellite.config.base import (
     DiskPath,
@@ -19,6 +19,25 @@ from satellite.config.base import (
 )
 
 _ESPHOME_PORT = 6053
+
+
+class SpeakerSettings(Settings):
+    """Where the sound of a room is heard in place of its own speaker: one of `room` and `entity`."""
+
+    room: Name | None = None
+    """Another room, where it is an announcement: it waits while somebody speaks there."""
+
+    entity: str | None = Field(None, pattern=r"^media_player\.[a-z0-9_]+$")
+    """A media player of Home Assistant, such as media_player.kitchen; needs `home_assistant.url`."""
+
+    media_host: Host | None = None
+    """Address of this machine at which the player fetches sound; null is that by which Home Assistant is reached."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.room is None) is (self.entity is None):
+            raise ValueError("expected either room or entity")
+        return self
 
 
 class RoomSettings(Settings):
@@ -41,6 +60,9 @@ class RoomSettings(Settings):
 
     persona: str | None = None
     """System prompt for this room; null takes `chat.system_prompt`."""
+
+    speaker: SpeakerSettings | None = None
+    """Where sound is heard: {room: NAME} or {entity: media_player.NAME}; null is the room's own speaker."""
 
     lead_in_seconds: float = Field(0, ge=0, le=3)
     """Silence before sound after 5 s without any, in seconds, for a speaker that wakes up slowly (Bluetooth, HDMI)."""

@@ -36,12 +36,14 @@ from satellite.rooms.announcements import Announcer
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.controls import RoomControls
 from satellite.rooms.device import RoomContext
+from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.media_sources import MediaSources
 from satellite.services.session import ALL_STAGES, Session
+from satellite.skills.home_assistant.players import HomeAssistantPlayers
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
 from satellite.system.process import affordable_connections, allow_many_connections, follow_time_zone, imported
@@ -88,7 +90,9 @@ class Daemon:
         self._responders, self._stages = self._built_stages()
         self._media = MediaListener(0 if free_ports else config.hub.media_port)
         arbiter = Arbiter(config.hub.arbitration_seconds)
-        context = RoomContext(self._stages, self.bus, arbiter, self.timer_scheduler, self._media)
+        self._players = HomeAssistantPlayers(config.home_assistant)
+        speakers = Speakers(lambda room, sound: self.hub.room(room).announce(sound), self._media, self._players)
+        context = RoomContext(self._stages, self.bus, arbiter, self.timer_scheduler, self._media, speakers)
         room = self._places.host
         self.host = None if room is None else HostRoom(room, config.microphone, config.speaker, context)
         """The host's own room, if it has a microphone."""
@@ -184,6 +188,7 @@ class Daemon:
             ("the rooms", self.hub.stop),
             ("the sound for rooms", self._media.close),
             ("the files for rooms", self._sources.close),
+            ("the media players", self._players.close),
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
             ("the background tasks", self.background.close),

@@ -13,7 +13,7 @@ from satellite.rooms.announcements import Announcer
 from satellite.rooms.hub import Hub
 from satellite.rooms.media_sources import MediaReference, MediaSources
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import LinkState, Room
+from satellite.rooms.room import LinkState, Room, is_heard
 from satellite.skills.choices import Choice, closest
 from satellite.tasks import begin_task, end_tasks, failure_of
 
@@ -85,7 +85,7 @@ class RoomControls:
 
         What a room played before ends there.
         """
-        wanted = [self._sounding(name) for name in rooms]
+        wanted = [self._sounding(name) if announce else self._heard_in(name) for name in rooms]
         stack = AsyncExitStack()
         sound = await stack.enter_async_context(self._sources.opened(reference))
         if announce:
@@ -144,6 +144,13 @@ class RoomControls:
             raise SatelliteError(f"{name} has no speaker, or is not connected", code="room-unreachable")
         return room
 
+    def _heard_in(self, name: str) -> Room:
+        """Return the room in which media of a room is heard: there it is quieter while somebody speaks."""
+        room = self._sounding(name)
+        while room.settings.speaker is not None and room.settings.speaker.room is not None:
+            room = self._sounding(room.settings.speaker.room)
+        return room
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
         if (error := failure_of(task)) is not None:
@@ -152,12 +159,12 @@ class RoomControls:
 
 
 def _can_sound(room: Room) -> bool:
-    return room.capabilities.speaker and room.status().state is LinkState.CONNECTED
+    return is_heard(room) and room.status().state is LinkState.CONNECTED
 
 
 async def _play(stack: AsyncExitStack, rooms: Sequence[Room], sound: SharedSound) -> None:
     async with stack:
-        results = await asyncio.gather(*(room.announce(sound) for room in rooms), return_exceptions=True)
+        results = await asyncio.gather(*(room.play(sound) for room in rooms), return_exceptions=True)
     for failure in results:
         if isinstance(failure, BaseException):
             raise failure

@@ -211,7 +211,8 @@ class Conversation(RunChain):
     async def set_volume(self, volume: float) -> None:
         """Set how loud the room is, from 0 to 1."""
         self.modes.volume = volume
-        self._sound.set_volume(1.0 if await self._device.set_volume(volume) else volume)
+        sets_its_own = not self._is_heard_elsewhere and await self._device.set_volume(volume)
+        self._sound.set_volume(1.0 if sets_its_own else volume)
 
     async def set_listen_only(self, listen_only: bool) -> None:
         """Do commands without a sound from now on, or with them again."""

@@ -11,6 +11,7 @@ from satellite.events import RunBus, RunEvent
 from satellite.pipeline.request import RunRequest
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.media import MediaServer
 from satellite.rooms.playback import SoundOutput
 from satellite.skills.timers.scheduler import TimerScheduler
@@ -29,6 +30,9 @@ class RoomContext:
 
     media: MediaServer | None = None
     """Where devices fetch sound that they are given an address of; None where no device does."""
+
+    speakers: Speakers | None = None
+    """Where rooms are heard that do not use their own speakers; None where none is."""
 
 
 @dataclass(frozen=True, slots=True)

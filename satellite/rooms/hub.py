@@ -8,7 +8,7 @@ from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import Room, RoomStatus
+from satellite.rooms.room import Room, RoomStatus, is_heard
 from satellite.rooms.wyoming import WyomingRoom
 from satellite.tasks import Supervised, end_tasks
 
@@ -110,6 +110,6 @@ def _room(settings: DialledRoomSettings, context: RoomContext) -> WyomingRoom | 
 
 
 async def _announce(room: Room, sound: SharedSound) -> None:
-    if not room.capabilities.speaker:
+    if not is_heard(room):
         raise SatelliteError(f"{room.settings.name} has no speaker", code="room-unreachable")
     await room.announce(sound)

@@ -33,12 +33,12 @@ class MediaServer(Protocol):
     """Publishes sound and files for one device each, at addresses that nobody can guess and that expire."""
 
     async def publish(
-        self, layout: AudioFormat, container: Container, peer: str, *, host: str | None = None
+        self, layout: AudioFormat, container: Container, peer: str, *, host: str | None = None, anybody: bool = False
     ) -> MediaStream:
         """Return an address for 16-bit sound in `layout`, open to the machine at the IP address `peer` alone.
 
-        `host` is the name or address of this machine in it; None takes the one by which `peer` is reached. Raises
-        `CannotListen`.
+        With `anybody` it is open to every machine of the house. `host` is the name or address of this machine in it;
+        None takes the one by which `peer` is reached. Raises `CannotListen`.
         """
 
     async def publish_files(self, files: Mapping[str, bytes], peer: str, *, host: str | None = None) -> str:

@@ -15,6 +15,7 @@ from satellite.net.binding import EVERYWHERE, bound, host_and_port
 from satellite.rooms.media import Container
 from satellite.rooms.media_stream import EncodedStream, open_encoder
 from satellite.tasks import begin_task, end_tasks
+from satellite.wire.server import AllowedNetworks
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ _EXPIRES_SECONDS = 120.0
 
 _AGAIN_SECONDS = 1.0
 """How long a player whose connection broke may take to ask again."""
+
+_HOUSE = AllowedNetworks()
 
 _MOST_PATHS = 512
 _MOST_CONNECTIONS = 128
@@ -39,7 +42,9 @@ class _Connection(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Published:
-    peer: str
+    peer: str | None
+    """Who may fetch it; None for every machine of the house."""
+
     stream: EncodedStream | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     reader: _Connection | None = None
@@ -60,13 +65,13 @@ class MediaListener:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def publish(
-        self, layout: AudioFormat, container: Container, peer: str, *, host: str | None = None
+        self, layout: AudioFormat, container: Container, peer: str, *, host: str | None = None, anybody: bool = False
     ) -> EncodedStream:
         """See `MediaServer.publish`."""
         base, token = await self._base_url(peer, host), secrets.token_urlsafe(16)
         encoder = await asyncio.to_thread(open_encoder, layout, container)
         stream = EncodedStream(layout, container, encoder, f"{base}/{token}.{container}")
-        published = _Published(peer, stream)
+        published = _Published(None if anybody else peer, stream)
         published.expiry = asyncio.get_running_loop().call_later(_EXPIRES_SECONDS, self._expire, token)
         self._add(token, published)
         return stream
@@ -134,7 +139,7 @@ class MediaListener:
         token = token.partition(".")[0] if not name else token
         published = self._paths.get(token)
         peer = str(writer.get_extra_info("peername")[0])
-        found = published is not None and _same(peer, published.peer) and method in ("GET", "HEAD")
+        found = published is not None and _may_fetch(peer, published) and method in ("GET", "HEAD")
         if published is not None and found and published.stream is not None and not name:
             chunked = version != "HTTP/1.0"
             writer.write(_head(published.stream.media_type, chunked=chunked))
@@ -196,6 +201,10 @@ def local_address(peer: str) -> str:
         except OSError:
             return EVERYWHERE[":" in peer]
         return str(probe.getsockname()[0])
+
+
+def _may_fetch(peer: str, published: _Published) -> bool:
+    return _HOUSE.permits(peer) if published.peer is None else _same(peer, published.peer)
 
 
 def _same(one: str, other: str) -> bool:

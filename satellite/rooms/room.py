@@ -107,6 +107,11 @@ class Room(Protocol):
         """Return its present state."""
 
 
+def is_heard(room: Room) -> bool:
+    """Return whether what is played in a room is heard, there or elsewhere."""
+    return room.capabilities.speaker or room.settings.speaker is not None
+
+
 class BaseRoom(ABC):
     """What rooms of all transports have: their settings, whether they can be reached, and what can be done there.
 

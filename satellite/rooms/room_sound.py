@@ -7,9 +7,9 @@ from enum import StrEnum
 from satellite.audio.pcm import CANONICAL, AudioFormat
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.chimes import PLAIN, Cue, chime, cue_sound
-from satellite.rooms.device import Device, RoomModes
+from satellite.rooms.device import RoomModes
 from satellite.rooms.mixer import Mixer
-from satellite.rooms.playback import Playback, SharedSound
+from satellite.rooms.playback import Playback, SharedSound, SoundOutput
 from satellite.tasks import begin_task, end_tasks, log_failure
 
 _ANNOUNCED_SECONDS = 1.0
@@ -36,14 +36,20 @@ class Sounding(StrEnum):
 class RoomSound:
     """The one owner of a room's playback."""
 
-    def __init__(self, device: Device, modes: RoomModes, ahead_seconds: Callable[[], float]) -> None:
-        """Play by the outputs of `device`, nothing while `modes` has the room only listen."""
-        self._output = device.output
-        self._media_output = device.media_output or device.output
+    def __init__(
+        self,
+        output: SoundOutput,
+        media_output: SoundOutput | None,
+        modes: RoomModes,
+        ahead_seconds: Callable[[], float],
+    ) -> None:
+        """Play by `output`, and media by `media_output` if there is one; nothing while the room only listens."""
+        self._output = output
+        self._media_output = media_output or output
         self._modes = modes
         self._ahead_seconds = ahead_seconds
-        self._playback = Playback(device.output, self._present_ahead_seconds)
-        self._mixes = device.media_output is None
+        self._playback = Playback(output, self._present_ahead_seconds)
+        self._mixes = media_output is None
         self._media_playback = self._playback
         if not self._mixes:
             self._media_playback = Playback(self._media_output, self._media_ahead_seconds)

@@ -64,11 +64,19 @@ class RunChain:
 
         self._device = device
         self._context = context
-        self._sound = RoomSound(device, modes, lambda: context.stages.config.hub.send_ahead_seconds)
+        elsewhere = None if context.speakers is None else context.speakers.output(room.speaker)
+        self._is_heard_elsewhere = elsewhere is not None
+        self._speaks = self._is_heard_elsewhere or device.capabilities.speaker
+        self._sound = RoomSound(
+            elsewhere or device.output,
+            None if self._is_heard_elsewhere else device.media_output,
+            modes,
+            lambda: context.stages.config.hub.send_ahead_seconds,
+        )
         self.ringing: Ringing | None = None
         """The timers, to be run while the device is connected; None where none can ring."""
 
-        if context.scheduler is not None and device.capabilities.speaker:
+        if context.scheduler is not None and self._speaks:
             ring = rung_by_device if device.capabilities.rings else self._sound.ring
             self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring)
         self._loudness = Loudness()
@@ -147,8 +155,10 @@ class RunChain:
             return
         if start is Stage.STT:
             self._engage()
+        # A device without a speaker asks for no sound, but is heard elsewhere.
+        end = Stage.TTS if self._is_heard_elsewhere and request.end is Stage.CHAT else request.end
         self._task = begin_task(
-            self._converse(replace(request, start=start), restart=restart), f"room {self.room.name}"
+            self._converse(replace(request, start=start, end=end), restart=restart), f"room {self.room.name}"
         )
         self._task.add_done_callback(self._ended_unexpectedly)
 
@@ -379,7 +389,7 @@ class RunChain:
             await self._cue(CUES[type(step)])
 
     async def _cue(self, cue: Cue) -> None:
-        if self.room.sounds and self._device.capabilities.speaker:
+        if self.room.sounds and self._speaks:
             await self._sound.cue(cue)
 
     async def _heard_wake_word(self, name: str) -> None:

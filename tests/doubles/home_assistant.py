@@ -5,9 +5,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+
+import httpx
 
 from tests.doubles.http import Exchange, HttpServer, Refusal
 
@@ -101,6 +104,10 @@ class HomeAssistantServer(HttpServer):
         self.slow_seconds = 0.5
         self.executed: Counter[str] = Counter()  # how often something was done, such as `light.kitchen on`
         self.sentences = 0  # sentences that an agent was asked
+        self.calls: list[tuple[str, dict[str, Any]]] = []  # actions of media players, with their data
+        self.fetched: dict[str, bytearray] = {}  # what media players have fetched, by entity
+        self.fetches = True  # whether they do
+        self._fetching: set[asyncio.Task[None]] = set()
         self._last: dict[str, str] = {}  # what was done last, by conversation
 
     def forget(self) -> None:
@@ -135,8 +142,25 @@ class HomeAssistantServer(HttpServer):
                 await self._template(exchange)
             case "POST", "/api/conversation/process":
                 await self._process(exchange, fault)
+            case "POST", path if path.startswith("/api/services/media_player/"):
+                self._operate_player(path.rpartition("/")[2], exchange.body)
+                await exchange.reply(200, [])
             case _:
                 raise Refusal(404, "404: Not Found")
+
+    def _operate_player(self, action: str, data: dict[str, Any]) -> None:
+        self.calls.append((action, data))
+        if action == "play_media" and self.fetches:
+            task = asyncio.create_task(self._fetch(data["entity_id"], data["media_content_id"]))
+            self._fetching.add(task)
+            task.add_done_callback(self._fetching.discard)
+
+    async def _fetch(self, entity: str, url: str) -> None:
+        into = self.fetched[entity] = bytearray()
+        with suppress(httpx.HTTPError):  # its server may hang up when the sound is stopped
+            async with httpx.AsyncClient(trust_env=False) as client, client.stream("GET", url) as response:
+                async for data in response.aiter_raw():
+                    into += data
 
     async def _process(self, exchange: Exchange, fault: Fault | None) -> None:
         data = exchange.body

@@ -146,6 +146,10 @@ class Api:
         rows = await self._asked_briefly("POST", "/api/template", {"template": _TARGETS, "variables": variables})
         return self._targets(rows, len(rooms))
 
+    async def call(self, action: str, data: dict[str, object]) -> None:
+        """Carry out an action, such as `media_player/media_stop`."""
+        await self._asked_briefly("POST", f"/api/services/{action}", data)
+
     async def close(self) -> None:
         """Close the connections; may be called twice."""
         if "_client" in self.__dict__:
