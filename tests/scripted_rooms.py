@@ -1,6 +1,7 @@
 """Rooms of each transport on a virtual clock: somebody speaks there, and what sounds is measured."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,14 @@ from wyoming.event import Event, Eventable
 from wyoming.pipeline import PipelineStage, RunPipeline
 
 from satellite.audio.pcm import CANONICAL, RATE, AudioFormat
-from satellite.config.rooms import RoomSettings, SpeakerSettings
+from satellite.config.rooms import BrowserRoomSettings, RoomSettings, SpeakerSettings
 from satellite.events import RunBus
+from satellite.http.outbox import Outbox
+from satellite.http.page_device import BrowserRoom, PageOutput
 from satellite.pipeline.stages import Stages
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.device import RoomContext
+from satellite.rooms.device import RoomContext, RoomModes
 from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.wyoming_device import WyomingDevice
@@ -155,8 +158,58 @@ class Host(ScriptedRoom):
         return self._said.read_bytes() if self._said.exists() else b""
 
 
+class PageConnection:
+    """The connection to a page that plays what it is sent, and reports it."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox(2**24, 10_000)
+        self.output: PageOutput | None = None
+        self.pcm = b""
+
+    def send(self, **frame: object) -> None:
+        self.outbox.put(json.dumps(frame))
+
+    def end(self, code: int) -> None:
+        raise AssertionError("the conversation has failed")
+
+    async def live(self) -> None:
+        loop = asyncio.get_running_loop()
+        ends_at = 0.0
+        async for frame in self.outbox:
+            if isinstance(frame, bytes):
+                self.pcm += frame
+                ends_at = max(ends_at, loop.time()) + len(frame) / 2 / RATE
+            elif (message := json.loads(frame))["type"] == "sound-end" and self.output is not None:
+                loop.call_at(ends_at, self.output.note_played, message["sound"])
+            elif message["type"] == "silence":
+                ends_at = loop.time()
+
+
+class Browser(ScriptedRoom):
+    """A page that is a room."""
+
+    def __init__(self, settings: RoomSettings, context: RoomContext) -> None:
+        super().__init__()
+        self.page = PageConnection()
+        wanted = BrowserRoomSettings(name=settings.name, interrupt_by="wake_word")
+        self.room = BrowserRoom(self.page, wanted, context, RoomModes(), "127.0.0.1")
+        self.page.output = output = self.room.device.output
+        output.format = output.media_format = CANONICAL
+        self.conversation = self.room.current
+
+    async def live(self) -> None:
+        async with running(self.page.live(), self.room.run()):
+            await super().live()
+
+    async def hear(self, pcm: bytes) -> None:
+        await self.conversation.hear(pcm)
+
+    def sounded(self) -> bytes:
+        return self.page.pcm
+
+
 SATELLITES = {"satellite": StreamingSatellite, "waking": WakingSatellite, "speech": SpeechSatellite}
-STREAMING = ("satellite", "host")
+STREAMING = ("satellite", "host", "browser")
 """The transports whose microphone is heard all the time."""
 
 
@@ -176,12 +229,14 @@ async def scripted_room(
     room: ScriptedRoom
     if transport == "host":
         room = Host(settings, context, folder / f"{name}.raw")
+    elif transport == "browser":
+        room = Browser(settings, context)
     else:
         room = SATELLITES[transport](settings, context)
     room.context = context
     async with AsyncExitStack() as stack:
         stack.push_async_callback(room.conversation.close)
-        if transport != "host" and room.conversation.ringing is not None:
+        if transport in SATELLITES and room.conversation.ringing is not None:
             await stack.enter_async_context(running(room.conversation.ringing.run()))
         await stack.enter_async_context(running(room.live()))
         await asyncio.sleep(0.1)

@@ -172,7 +172,8 @@ class BrowserRoom(BaseRoom):
         finally:
             await end_tasks(*(part.task for part in parts))
             with suppress(ConnectionError):  # the page may read nothing any more
-                await self.current.end()
+                await self.current.close()
+                await self.current.end()  # the page may be there yet, and has another name
 
     def timers(self) -> Sequence[TimerEvent]:
         """Return what to show a page that was not there when the timers were set."""

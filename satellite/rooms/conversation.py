@@ -141,8 +141,8 @@ class Conversation(RunChain):
             return await heard
         finally:
             heard.cancel()
-            if self._expected is command:
-                self._expect(None)
+            if self._expected.command is command:
+                self._expected.put(None)
                 self._rest()
             elif self._present is command and self._run is not None and not self._run.done():
                 await self._interrupt(self._run, Interruption(command_follows=False))
@@ -178,7 +178,7 @@ class Conversation(RunChain):
         `SatelliteError` where the room cannot hear or play, and `ConnectionError`.
         """
         try:
-            if not self._device.capabilities.speaker:
+            if not self._speaks:
                 raise SatelliteError(f"{self.room.name} has no speaker", code="room-unreachable")
             self._sound.check_plays()
             await self._sound.take_turn()
@@ -234,7 +234,7 @@ class Conversation(RunChain):
         await self._end_chain()
         await self._sound.silence_answer()
         if command is not None:
-            self._expect(command)
+            self._expected.put(command)
             self._rest()  # until it begins announcements wait
         await self._device.open_microphone()
 
@@ -286,11 +286,11 @@ class Conversation(RunChain):
             if not self._hears:
                 await self._open_microphone(command)
                 return
-            self._expect(command)
+            self._expected.put(command)
             if self._run is not None and await self._interrupt(self._run, Interruption()):
                 await self._device.interrupted(None)
         except SatelliteError:
-            if self._expected is command:
-                self._expect(None)
+            if self._expected.command is command:
+                self._expected.put(None)
             self._rest()
             raise

@@ -1,6 +1,7 @@
 """A command that a room listens to without a wake word: after a question, or because somebody has asked for it."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 
 from satellite.engines.protocols import Transcription
@@ -43,3 +44,28 @@ class Expectation:
             self.heard.set_result(outcome)
         else:
             self.heard.set_exception(outcome or SpeechToTextError("the room was interrupted", kind="stream-failed"))
+
+
+class Expectations:
+    """The command that a room expects next, if any."""
+
+    def __init__(self) -> None:
+        self.command: Expectation | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it may still take to begin; 0 if none is expected."""
+        return 0.0 if self.command is None else max(0.0, self.command.until - time.monotonic())
+
+    def put(self, command: Expectation | None) -> None:
+        """Expect `command` in place of another, which is cut off."""
+        before, self.command = self.command, command
+        if before is not None:
+            before.settle(None)
+
+    def take(self) -> Expectation | None:
+        """Return the command, which begins now, if it is in time."""
+        if not self.seconds_left:
+            return None
+        command, self.command = self.command, None
+        return command

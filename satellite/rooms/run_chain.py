@@ -33,7 +33,7 @@ from satellite.rooms.arbitration import Loudness
 from satellite.rooms.barge_in import BargeIn, Interruption
 from satellite.rooms.chimes import Cue
 from satellite.rooms.device import Activity, Device, RoomContext, RoomModes
-from satellite.rooms.expectation import Expectation
+from satellite.rooms.expectation import Expectation, Expectations
 from satellite.rooms.ringing import Ringing, rung_by_device
 from satellite.rooms.room_sound import RoomSound
 from satellite.rooms.run_steps import ACTIVITIES, CUES, NOBODY_SPOKE, RunOutcome, wants_more
@@ -83,7 +83,7 @@ class RunChain:
         self._inbox = AudioInbox(_INBOX_SECONDS)
         self._task: asyncio.Task[None] | None = None
         self._run: asyncio.Task[bool] | None = None
-        self._expected: Expectation | None = None
+        self._expected = Expectations()
         """What the next run is to listen to without the wake word."""
 
         self._present: Expectation | None = None
@@ -142,11 +142,11 @@ class RunChain:
         if start is Stage.STT and not self.engaged:
             self.silence_ringing()
         await self._end_chain()
-        if wake_word is None and start in (Stage.WAKE, Stage.STT) and self._expects:
+        if wake_word is None and start in (Stage.WAKE, Stage.STT) and self._expected.seconds_left:
             # A satellite that streams when it hears speech, or listens again, does so for what was asked.
             start = Stage.STT
         else:
-            self._expect(None)
+            self._expected.put(None)
         self._streams = request.start is Stage.WAKE or self._device.capabilities.speech_interrupts
         self._inbox = AudioInbox(_INBOX_SECONDS)
         if start is Stage.STT and (self.modes.muted or (wake_word is not None and not self._claim(wake_word))):
@@ -197,17 +197,7 @@ class RunChain:
     def _rest(self) -> None:
         """Nobody speaks with the room; announcements wait for somebody who may answer what was asked."""
         self.engaged = False
-        self._sound.release(max(0.0, self._expected.until - time.monotonic()) if self._expected is not None else 0.0)
-
-    @property
-    def _expects(self) -> bool:
-        """Whether what begins now is the command that is expected."""
-        return self._expected is not None and time.monotonic() < self._expected.until
-
-    def _expect(self, command: Expectation | None) -> None:
-        before, self._expected = self._expected, command
-        if before is not None:
-            before.settle(None)
+        self._sound.release(self._expected.seconds_left)
 
     def _claim(self, wake_word: str) -> bool:
         """Return whether this room is the one that answers."""
@@ -239,7 +229,7 @@ class RunChain:
                 request = replace(request, run_id=new_run_id(), text="")
                 if outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up):
                     until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
-                    self._expect(Expectation(until))
+                    self._expected.put(Expectation(until))
                 if outcome is RunOutcome.INTERRUPTED:
                     request = replace(request, start=Stage.STT)
                     continue
@@ -250,12 +240,12 @@ class RunChain:
                 if not failed:
                     backoff.reset()
                 await asyncio.sleep(backoff.next() if failed else 0)
-                request = replace(request, start=Stage.STT if self._expects else start)
+                request = replace(request, start=Stage.STT if self._expected.seconds_left else start)
                 if request.start is Stage.WAKE and outcome is not RunOutcome.STOPPED:
                     # A wake word that was being said when the answer ended is in what the interrupter has taken.
                     self._inbox.unread(self._barge_in.last_heard)
             if start is not Stage.WAKE and not self._device.capabilities.listens_again:
-                self._expect(None)
+                self._expected.put(None)
         finally:
             self.ended_at = time.monotonic()
             self.activity = Activity.IDLE
@@ -269,9 +259,7 @@ class RunChain:
         return self._failed_with is not None and self._failed_with.code in NOBODY_SPOKE
 
     async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
-        self._present = None
-        if request.start is Stage.STT and self._expects:
-            self._present, self._expected = self._expected, None
+        self._present = self._expected.take() if request.start is Stage.STT else None
         said: Transcription | SatelliteError | None = None
         try:
             outcome, run = await self._executed(request)

@@ -85,6 +85,7 @@ class HostRoom(BaseRoom):
             await asyncio.Future()
         finally:
             await end_tasks(*(part.task for part in self._parts))
+            await self.conversation.close()
 
     @property
     def current(self) -> Conversation:
