@@ -20,6 +20,9 @@ _PLAYBACK_SECONDS = 2.0
 _RING_SECONDS = 0.512
 """How much its microphone remembers until the server is ready."""
 
+_TICK_SECONDS = 0.001
+"""A clock that has been set by floating point may be short of a moment by less than it can show."""
+
 _QUIET_ERRORS = ("wake-word-timeout", "wake_word_detection_aborted", "no_wake_word")
 _TONE = np.random.default_rng(0).normal(0, 8, RATE).astype(np.int16)
 
@@ -254,7 +257,7 @@ class Assistant:
             heard = self.player.announcements.current
             since = max(self._url_sent_at, heard.until if heard and self._response == "playing" else 0.0)
             left = since + _PLAYBACK_SECONDS - time.monotonic()
-            if left <= 0:
+            if left < _TICK_SECONDS:
                 break
             await asyncio.sleep(left)
         self._finished()

@@ -150,7 +150,7 @@ class Fetching:
                     await anext(response.aiter_raw(), b"")
             async with client.stream("GET", url) as response:
                 response.raise_for_status()
-                async for data in response.aiter_raw(4096):
+                async for data in response.aiter_raw():
                     await take(data)
                     await asyncio.sleep(len(data) / self.fetch_bytes_per_second)
 
