@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,3 +51,96 @@ async def test_two_hundred_turns_without_the_wake_word_and_without_hearing_an_an
     assert device.assistant.overheard_seconds == 0
     assert [heard for heard in device.heard if heard.trouble or heard.seconds < 3] == []
     assert len(device.heard) == 200
+
+
+async def test_fifty_rooms_of_which_eight_ask_at_once(tmp_path: Path) -> None:
+    key_file(tmp_path)
+    async with house(LoudEngine(), arbitration_seconds=0.0) as home, AsyncExitStack() as stack:
+        devices = [EsphomeDevice(name=f"room-{number}", key=KEY if number % 2 else None) for number in range(50)]
+        rooms = []
+        for device in devices:
+            await stack.enter_async_context(device)
+            keyed = {"key_file": tmp_path / "device.key"} if device.key else {}
+            rooms.append(await stack.enter_async_context(home.room(device, **keyed)))
+        await asyncio.sleep(60)
+        turns = await asyncio.gather(*map(turn, devices[:8]))
+        assert {each.state for each in rooms} == {LinkState.CONNECTED}
+        for device, sent in zip(devices[:8], turns, strict=True):
+            assert [each.type for each in sent] == TURN
+            await device.until("VoiceAssistantResponse")
+            await until(lambda device=device: device.state is State.IDLE)  # type: ignore[misc]
+            (heard,) = device.heard
+            assert (heard.trouble, device.assistant.overheard_seconds, heard.seconds >= 5) == ("", 0, True)
+        assert [device.name for device in devices[8:] if device.heard or events(device)] == []
+
+
+Fault = Callable[[EsphomeDevice], Awaitable[object]]
+
+
+async def _garbage(device: EsphomeDevice) -> None:
+    device.send_garbage()
+
+
+async def _vanish(device: EsphomeDevice) -> None:
+    device.vanish()
+
+
+async def _hang(device: EsphomeDevice) -> None:
+    device.hang()
+    await asyncio.sleep(60)
+    device.thaw()
+
+
+async def _unasked(device: EsphomeDevice) -> None:
+    device.send_unasked_audio(2000)
+
+
+async def _stop(device: EsphomeDevice) -> None:
+    await device.wake()
+
+
+async def _reboot(device: EsphomeDevice) -> None:
+    await device.reboot(10)
+
+
+@pytest.mark.parametrize("moment", ["STT_VAD_START", "INTENT_START", "INTENT_PROGRESS", "RUN_END"])
+@pytest.mark.parametrize("fault", [_garbage, _vanish, _hang, _unasked, _stop, _reboot])
+async def test_a_room_comes_back_after_a_fault_at_any_moment(fault: Fault, moment: str) -> None:
+    engine = LoudEngine(answer=["It is late. ", "Good night."], chat_seconds=1.0)
+    async with house(engine) as home, EsphomeDevice() as device, home.room(device) as room:
+        await asyncio.sleep(30)
+        assert await device.wake()
+        speaking = asyncio.create_task(device.say(COMMAND))
+        await device.until(moment)
+        await fault(device)
+        await speaking
+        await until(lambda: room.state is LinkState.CONNECTED and device.claimed)
+        await until(lambda: device.state is State.IDLE)
+        await _until_quiet(home)
+        assert device.assistant.overheard_seconds == 0
+        assert [each.type for each in await turn(device)] == TURN
+
+
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [
+        ({"never_fetches": True}, "ERROR"),
+        ({"fetches_from": "127.0.0.9"}, "ERROR"),
+        ({"fetch_bytes_per_second": 20_000.0}, "RUN_END"),
+        ({"fetches": 2}, "RUN_END"),
+        ({"silent_microphone": True}, "ERROR"),
+        ({"announce_success": False}, "RUN_END"),
+        ({"output": "none"}, "RUN_END"),
+        ({"output": "speaker"}, "RUN_END"),
+    ],
+)
+async def test_a_device_that_does_it_otherwise(settings: dict[str, Any], ends: str) -> None:
+    async with house() as home, EsphomeDevice(**settings) as device, home.room(device) as room:
+        for _ in range(2):
+            sent = await turn(device)
+            assert sent[-1].type == "RUN_END"
+            assert ends in [each.type for each in sent]
+            await until(lambda: device.state is State.IDLE)
+            await _until_quiet(home)
+        assert room.state is LinkState.CONNECTED
+        assert device.assistant.overheard_seconds == 0
