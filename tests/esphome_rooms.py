@@ -38,12 +38,12 @@ class LoudEngine(ScriptedEngine):
 class EsphomeHouse:
     """The rooms of a test, and what they share."""
 
-    def __init__(self, engine: ScriptedEngine, **sections: Any) -> None:
+    def __init__(self, engine: ScriptedEngine, *, arbitration_seconds: float = 0.3, **sections: Any) -> None:
         self.engine = engine
         self.stages = scripted_stages(engine, **sections)
         self.bus = RunBus()
         self.media = MediaListener(0)
-        self.context = RoomContext(self.stages, self.bus, Arbiter(0.3), None, self.media)
+        self.context = RoomContext(self.stages, self.bus, Arbiter(arbitration_seconds), None, self.media)
 
     @asynccontextmanager
     async def room(self, device: EsphomeDevice, **settings: Any) -> AsyncIterator[EsphomeRoom]:

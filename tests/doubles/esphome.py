@@ -188,6 +188,10 @@ class EsphomeDevice(AssistantSettings, WakeWords):
             raise TimeoutError(f"{self.name}: no {' or '.join(types)} in {seconds} s, but {came}") from None
         return self._unseen[min(found, key=lambda taken: taken.at).type].popleft()
 
+    def forget(self) -> None:
+        """Let `until` wait for what comes from now on."""
+        self._unseen.clear()
+
     def send(self, *messages: Message) -> None:
         """Send its server messages; without a server, nobody."""
         if self._owner is not None:
@@ -200,8 +204,8 @@ class EsphomeDevice(AssistantSettings, WakeWords):
 
     def send_unasked_audio(self, chunks: int = 10) -> None:
         """Send its server what nobody asked for."""
-        for _ in range(chunks):
-            self.send(pb.VoiceAssistantAudio(data=self.assistant.hear(time.monotonic(), self.chunk_samples)))
+        sound = self.assistant.room.waves(time.monotonic(), self.chunk_samples).tobytes()
+        self.send(*[pb.VoiceAssistantAudio(data=sound)] * chunks)
 
     def hang(self) -> None:
         """Stop reading and writing, as a stopped process does; connections stay, and new ones are made."""
