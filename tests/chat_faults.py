@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.protocols import ChatDelta, ChatStats, Message
@@ -64,7 +64,10 @@ class FaultyRoute(Generic[ServerT]):
     def look_after(self) -> None:
         self.tasks.append(asyncio.create_task(self.chat.watch()))
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -87,6 +90,9 @@ class FaultyRoute(Generic[ServerT]):
         assert not any(delta.stats for delta in deltas)
         assert last.stats is not None
         return Answer(provider, last.stats)
+
+    async def who_answers(self) -> str:
+        return (await self.answered()).provider
 
     async def interrupted(self, break_: Callable[[], Awaitable[None] | None]) -> ChatError | None:
         """Let a fault come when the first words have; the answer is said once, and nobody else is asked.

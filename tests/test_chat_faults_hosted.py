@@ -52,10 +52,6 @@ class HostedRoute(FaultyRoute[OpenAIServer]):
         """What the hosted provider has seen: POST is a question, GET no more than a look at it."""
         return [exchange.method for exchange in self.first.exchanges]
 
-    async def who_answers(self) -> str:
-        """Ask; return whose answer it is."""
-        return (await self.answered()).provider
-
     async def until_groq_answers(self) -> None:
         """Ask over and over."""
         while await self.who_answers() != "groq":
@@ -90,11 +86,8 @@ async def built(*, key: str = KEY, interval_seconds: float = 0.05, **options: An
         groq = OpenAIChat(settings, chat, deadlines, often, **options)
         at_home = OpenAISettings(type="openai", name="second", url=second.base_url, model="m")
         failover = FailoverChat((groq, OpenAIChat(at_home, chat, deadlines, often)), chat, deadlines)
-        route = HostedRoute(first, relay, second, failover, QUESTION, groq=groq)
-        try:
+        async with HostedRoute(first, relay, second, failover, QUESTION, groq=groq) as route:
             yield route
-        finally:
-            await route.close()
     assert groq.sent_outside >= route.questions
     assert KEY not in f"{json.dumps(as_json(failover.status))} {groq!r} {vars(groq)!r}"
     assert not any(KEY in str(exchange.headers) for exchange in second.exchanges)

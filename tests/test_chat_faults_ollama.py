@@ -121,11 +121,8 @@ async def running(*, deadline_seconds: float = 20, **settings: Any) -> AsyncIter
         hosted = OpenAISettings(type="openai", name="second", url=second.base_url, model="m")
         models = (first, OpenAIChat(hosted, chat, deadlines, often))
         failover = FailoverChat(models, chat, deadlines)
-        route = OllamaRoute(ollama, relay, second, failover, QUESTION, first, Client(http))
-        try:
+        async with OllamaRoute(ollama, relay, second, failover, QUESTION, first, Client(http)) as route:
             yield route
-        finally:
-            await route.close()
 
 
 # What lasts until somebody sets it right.
@@ -218,7 +215,7 @@ async def test_a_fault_that_lasts(fault: Lasting, moment: Moment, caplog: pytest
     async with running() as route:
         await route.meets(fault, moment)
         if moment is not Moment.ANSWERING or fault.spares_answers:
-            assert (await route.answered()).provider == "second"
+            assert await route.who_answers() == "second"
         await is_left_alone(route, fault)
         if fault.state != "warm":
             with pytest.raises(ChatUnavailable, match=fault.message):
@@ -331,7 +328,7 @@ async def test_a_slow_answer_is_no_fault() -> None:
         await route.watched()
         route.first.words = script("Paris", ",", " says", " ollama", ".")
         route.first.seconds_per_token = FIRST_TOKEN_SECONDS + 0.05
-        assert (await route.answered()).provider == "ollama"
+        assert await route.who_answers() == "ollama"
         assert route.second_asked == 0
         assert route.health.up
 
@@ -341,7 +338,7 @@ async def test_a_load_goes_on_though_the_question_has_moved_on(watched: bool) ->
     async with running(load_seconds=1.0) as route:
         if watched:
             route.look_after()
-        assert (await route.answered()).provider == "second"
+        assert await route.who_answers() == "second"
         await route.until(lambda: route.first.runner is not None)
         counts = route.first.counts
         assert (counts.loads, counts.aborted_loads) == (1, 0)

@@ -36,10 +36,6 @@ class HomeAndOutside(FaultyRoute[OllamaServer]):
 
     ollama: OllamaChat
 
-    async def who_answers(self) -> str:
-        """Ask; return whose answer it is."""
-        return (await self.answered()).provider
-
 
 @asynccontextmanager
 async def built(*, words: Words | None = None, deadline: float = 30, **server: Any) -> AsyncIterator[HomeAndOutside]:
@@ -56,11 +52,8 @@ async def built(*, words: Words | None = None, deadline: float = 30, **server: A
         ollama = OllamaChat(OllamaSettings(type="ollama", url=relay.url, model="smollm2"), chat, deadlines, often)
         groq = OpenAIChat(settings, chat, deadlines, often)
         failover = FailoverChat([ollama, groq], chat, deadlines)
-        route = HomeAndOutside(first, relay, second, failover, QUESTION, ollama=ollama)
-        try:
+        async with HomeAndOutside(first, relay, second, failover, QUESTION, ollama=ollama) as route:
             yield route
-        finally:
-            await route.close()
 
 
 async def test_a_second_room_waits_for_the_answer_to_the_first() -> None:

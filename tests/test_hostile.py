@@ -20,53 +20,13 @@ from satellite.errors import ProtocolError
 from satellite.system.process import allow_many_connections
 from satellite.wire import parsing
 from tests.running_daemon import DATA, RunningDaemon, on_loop_of
-from tests.wyoming_client import START, WRONG, chunk, connect, types
+from tests.wyoming_client import EVENTS, START, WRONG, chunk, connect, types
 
 pytestmark = pytest.mark.models
 
 LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 
-_FIELDS: dict[str, dict[str, Any]] = {
-    "ping": {"text": "x"},
-    "describe": {},
-    "select-program": {"name": "satellite"},
-    "transcribe": {
-        "name": "x",
-        "language": "en",
-        "context": {},
-        "vad_sensitivity": "default",
-        "transcript_names": ["a"],
-        "transcript_terms": ["a"],
-    },
-    "detect": {"names": ["okay_nabu"], "context": {}},
-    "transcript": {"text": "What time is it?", "language": "en", "context": {"conversation_id": "c"}},
-    "intent": {"name": "Ask", "text": "What time is it?", "entities": [{"name": "a", "value": 1}], "context": {}},
-    "synthesize": {
-        "text": "Hi.",
-        "voice": {"name": "en_US-joe-medium", "language": "en", "speaker": "0"},
-        "text_format": "text",
-        "context": {},
-    },
-    "synthesize-start": {"voice": {"language": "en"}, "text_format": "ssml", "context": {}},
-    "synthesize-chunk": {"text": "Hi."},
-    "synthesize-stop": {},
-    "run-pipeline": {
-        "start_stage": "handle",
-        "end_stage": "handle",
-        "announce_text": "What time is it?",
-        "restart_on_end": False,
-        "wake_word_name": "x",
-        "wake_word_names": ["okay_nabu"],
-        "snd_format": {"rate": 22050},
-    },
-    "audio-start": {"rate": 16000, "width": 2, "channels": 1, "timestamp": 0},
-    "audio-chunk": {"rate": 16000, "width": 2, "channels": 1, "timestamp": 0},
-    "audio-stop": {"timestamp": 0},
-    "announce": {"text": "Hello", "rooms": ["kitchen"]},
-    "status": {"x": 1},
-    "error": {"text": "x", "code": "x"},
-    "info": {"asr": [], "satellite": {}},
-}
+_FIELDS = EVENTS["to_us"]
 
 
 @pytest.mark.parametrize("type_", _FIELDS)

@@ -20,7 +20,7 @@ from satellite.wire import client
 from tests.driven_rooms import hub_of
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import until
-from tests.wyoming_client import WRONG
+from tests.wyoming_client import EVENTS, WRONG
 
 ABOUT = {"name": "x", "attribution": {"name": "x", "url": "x"}, "installed": True, "description": "x", "version": "1"}
 SATELLITE = {**ABOUT, "area": None}
@@ -97,20 +97,7 @@ async def test_whatever_a_satellite_says_of_itself(daemon: RunningDaemon) -> Non
             await until(lambda: "run-satellite" in one.heard or link.state is LinkState.NO_SATELLITE)
 
 
-_EVENTS: dict[str, dict[str, Any]] = {
-    "run-pipeline": {
-        **{"start_stage": "asr", "end_stage": "tts", "restart_on_end": False, "wake_word_name": "x"},
-        **{"wake_word_names": ["x"], "announce_text": "x", "snd_format": {"rate": 22050, "width": 2, "channels": 1}},
-    },
-    "audio-chunk": {"rate": 16000, "width": 2, "channels": 1, "timestamp": 1},
-    "audio-stop": {"timestamp": 1},
-    "detection": {"name": "x", "timestamp": 1, "speaker": "x", "context": {}},
-    "ping": {"text": "x"},
-    "pong": {"text": "x"},
-    "played": {},
-    "info": {"satellite": SATELLITE},
-    "from-the-future": {"name": "x"},
-}
+_EVENTS = {**EVENTS["from_a_satellite"], "info": {"satellite": SATELLITE}}
 
 
 @pytest.mark.models

@@ -4,8 +4,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
 from wyoming.asr import Transcribe
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import Event, Eventable, async_read_event, async_write_event
@@ -16,6 +18,7 @@ from tests.waiting import PATIENCE_SECONDS
 START = AudioStart(16000, 2, 1)
 WRONG: list[Any] = [None, True, 5, -5, 12.5, 1e400, "", "x", [], [5], [[]], {}, {"name": 5}, {"a": {"b": []}}, "\ud800"]
 """Values of every JSON type, for fields that want another one."""
+EVENTS: dict[str, dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "data" / "events.yaml").read_text())
 
 
 class Client:
