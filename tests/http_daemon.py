@@ -26,7 +26,6 @@ JSON = {"Accept": "application/json"}
 
 
 def client(port: int) -> httpx.Client:
-    """Return a client of an HTTP server."""
     return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS)
 
 
@@ -82,7 +81,6 @@ def problem(response: httpx.Response) -> dict[str, Any]:
 
 
 def refusal(response: httpx.Response) -> tuple[int, str]:
-    """Return the status and the code of an error."""
     body = problem(response)
     return body["status"], body["code"]
 

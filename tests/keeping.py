@@ -80,7 +80,6 @@ Scenario = Callable[[KeptModel], Awaitable[None]]
 
 
 def kind_of(exchange: Exchange) -> str:
-    """Tell what a request was for."""
     if exchange.path == "/api/ps":
         return "look"
     if exchange.path == "/api/show":

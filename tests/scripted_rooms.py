@@ -44,7 +44,6 @@ class ScriptedRoom:
         self.said += b"".join(sounds)
 
     async def live(self) -> None:
-        """Hear the room until cancelled."""
         while True:
             await asyncio.sleep(WINDOW_SECONDS)
             window, self.said = self.said[:WINDOW_BYTES] or silence(1), self.said[WINDOW_BYTES:]

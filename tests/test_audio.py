@@ -24,7 +24,6 @@ FORMATS = [
 
 
 def tone(rate: int, seconds: float = 1.0) -> np.ndarray:
-    """Return a 440 Hz sine of half the full scale."""
     return 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate)
 
 

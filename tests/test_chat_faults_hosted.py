@@ -53,7 +53,6 @@ class HostedRoute(FaultyRoute[OpenAIServer]):
         return [exchange.method for exchange in self.first.exchanges]
 
     async def until_groq_answers(self) -> None:
-        """Ask over and over."""
         while await self.who_answers() != "groq":
             await asyncio.sleep(0.02)
 
@@ -102,8 +101,6 @@ class Lasting(ProviderFault[HostedRoute]):
 
 
 def setting(**settings: Any) -> Callable[[HostedRoute], None]:
-    """Return what changes settings of the hosted provider."""
-
     def change(route: HostedRoute) -> None:
         for name, value in settings.items():
             setattr(route.first, name, value)

@@ -57,7 +57,6 @@ class OllamaRoute(FaultyRoute[OllamaServer]):
 
     @property
     def keepalive(self) -> KeepAliveStatus:
-        """What the status says of keeping Ollama's model warm."""
         return self.ollama.keepalive.status
 
     @property

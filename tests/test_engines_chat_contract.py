@@ -18,7 +18,7 @@ from satellite.engines.chat.openai import OpenAIChat
 from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, ChatModel, Message, Sampling
 from satellite.errors import ChatError, ChatUnavailable
 from tests.doubles import ollama, openai
-from tests.doubles.http import HttpServer, Words, dictated, script
+from tests.doubles.http import Exchange, HttpServer, Words, dictated, script
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.virtual_clock
@@ -33,7 +33,7 @@ class Api:
     """One kind of server and the chat model for it."""
 
     serve: Callable[[Words], HttpServer]
-    connect: Callable[[str, DeadlineSettings], ChatModel]
+    connect: Callable[..., ChatModel]
     faults: Any
     at_once: int
     """How many answers it gives at a time."""
@@ -52,12 +52,12 @@ class Api:
                 await model.close()
 
 
-def _ollama(url: str, deadlines: DeadlineSettings) -> ChatModel:
-    return OllamaChat(OllamaSettings(type="ollama", url=url, model="smollm2"), CHAT, deadlines)
+def _ollama(url: str, deadlines: DeadlineSettings, **more: Any) -> ChatModel:
+    return OllamaChat(OllamaSettings(type="ollama", url=url, model="smollm2", **more), CHAT, deadlines)
 
 
-def _openai(url: str, deadlines: DeadlineSettings) -> ChatModel:
-    settings = OpenAISettings(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant")
+def _openai(url: str, deadlines: DeadlineSettings, **more: Any) -> ChatModel:
+    settings = OpenAISettings(type="openai", url=f"{url}/openai/v1", model="llama-3.1-8b-instant", **more)
     return OpenAIChat(settings, CHAT, deadlines)
 
 
@@ -69,19 +69,16 @@ APIS = {
 
 @pytest.fixture(params=APIS)
 def api(request: pytest.FixtureRequest) -> Api:
-    """Each API in turn."""
     return APIS[request.param]
 
 
 def ask(
     model: ChatModel, question: str = CAPITAL, sampling: Sampling = AS_CONFIGURED
 ) -> AsyncGenerator[ChatDelta, None]:
-    """Begin an answer."""
     return model.stream([Message("system", "Be brief."), Message("user", question)], sampling)
 
 
 async def answered(model: ChatModel, question: str = CAPITAL) -> str:
-    """Return a whole answer."""
     async with aclosing(ask(model, question)) as deltas:
         return "".join([delta.text async for delta in deltas])
 
@@ -222,6 +219,30 @@ async def test_a_proxy_of_the_environment_is_not_used_inside_the_house(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with api.running(PARIS) as (_, model):
         assert await answered(model) == "Paris it is."
+
+
+class Echo(HttpServer):
+    """A proxy that quotes the key that it was sent: as a refusal, then in the place of a status."""
+
+    has_refused = False
+
+    async def answer(self, exchange: Exchange) -> None:
+        given = exchange.headers["authorization"]
+        if self.has_refused:
+            exchange.writer.write(f"{given}\r\n\r\n".encode())
+        else:
+            self.has_refused = True
+            await exchange.reply(403, {"error": given})
+
+
+async def test_what_a_proxy_says_is_quoted_without_the_key(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("gsk_NobodyMayEverSeeThis")
+    async with Echo() as server:
+        model = api.connect(server.url, DeadlineSettings(), api_key_file=tmp_path / "key")
+        for said in (r"Bearer \[key\]", r"broke off: .*Bearer \[key\]"):
+            with pytest.raises(ChatError, match=said):
+                await answered(model)
+        await model.close()
 
 
 async def test_certificates_that_cannot_be_read_are_an_error_of_the_settings(

@@ -43,7 +43,6 @@ class Brain:
         return asyncio.ensure_future(self._collect(messages(question)))
 
     async def stats(self, *conversation: Message) -> ChatStats:
-        """Return what an answer cost."""
         stats = (await self._collect(list(conversation)))[-1].stats
         assert stats is not None
         return stats
@@ -62,7 +61,6 @@ class Brain:
             await asyncio.sleep(0.001)
 
     def child(self) -> psutil.Process:
-        """Return the process that runs llama.cpp."""
         assert self.chat._server is not None
         return psutil.Process(self.chat._server.process.pid)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,53 +11,27 @@ from satellite.config.settings import DeadlineSettings
 from satellite.engines.chat.ollama import OllamaChat
 from satellite.engines.protocols import Message
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
-from tests.doubles.http import Exchange, script
+from tests.doubles.http import script
 from tests.doubles.ollama import Fault, OllamaServer
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What is the capital of France?", "It is Monday")]
 
 
 async def answered(model: OllamaChat) -> str:
-    """Return a whole answer."""
     async with aclosing(model.stream(QUESTION)) as deltas:
         return "".join([delta.text async for delta in deltas])
 
 
 @asynccontextmanager
-async def asking(
-    path: str = "", kind: type[OllamaServer] = OllamaServer, **settings: Any
-) -> AsyncIterator[tuple[OllamaServer, OllamaChat]]:
+async def asking(path: str = "", **settings: Any) -> AsyncIterator[tuple[OllamaServer, OllamaChat]]:
     """An Ollama that always answers "Paris." and a model of these settings."""
-    async with kind(script("Paris.")) as server:
+    async with OllamaServer(script("Paris.")) as server:
         options = {"url": server.url + path, "model": "smollm2", **settings}
         model = OllamaChat(OllamaSettings(type="ollama", **options), ChatSettings(max_tokens=50), DeadlineSettings())
         try:
             yield server, model
         finally:
             await model.close()
-
-
-class Echo(OllamaServer):
-    """A proxy that quotes the key that it was sent: as a refusal, then in the place of a status."""
-
-    has_refused = False
-
-    async def answer(self, exchange: Exchange) -> None:
-        """Quote it."""
-        given = exchange.headers["authorization"]
-        if self.has_refused:
-            exchange.writer.write(f"{given}\r\n\r\n".encode())
-        else:
-            self.has_refused = True
-            await exchange.reply(403, {"error": given})
-
-
-async def test_what_a_proxy_says_is_quoted_without_the_key(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("ok_NobodyMayEverSeeThis")
-    async with asking(kind=Echo, api_key_file=tmp_path / "key") as (_, model):
-        for said in (r"Bearer \[key\]", r"broke off: .*Bearer \[key\]"):
-            with pytest.raises(ChatError, match=said):
-                await answered(model)
 
 
 async def test_every_request_carries_the_same_options() -> None:

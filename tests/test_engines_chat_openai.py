@@ -35,14 +35,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def answered(model: OpenAIChat) -> str:
-    """Return a whole answer."""
     async with aclosing(model.stream(QUESTION)) as deltas:
         return "".join([delta.text async for delta in deltas])
 
 
 @asynccontextmanager
 async def asking(server: OpenAIServer, patience_seconds: float = 5, **settings: Any) -> AsyncIterator[OpenAIChat]:
-    """A model that talks to `server`."""
     async with asyncio.timeout(PATIENCE_SECONDS), server:
         options = OpenAISettings(type="openai", **{"url": server.base_url, "model": server.model, **settings})
         chat = ChatSettings(max_tokens=50, first_token_seconds=patience_seconds)
@@ -121,20 +119,6 @@ async def test_a_failure_becomes_the_error_that_says_what_to_do_and_hides_the_ke
     assert getattr(error, "retry_after_seconds", 8) == 8
     assert ("$GROQ_API_KEY" in str(error)) is (accepted_key == "another")
     assert len(server.exchanges) == 1  # it is not repeated
-
-
-class Echo(OpenAIServer):
-    """A server that speaks no HTTP, and quotes what it was sent."""
-
-    async def answer(self, exchange: Exchange) -> None:
-        """Quote the key in the place of a status."""
-        exchange.writer.write(f"{exchange.headers['authorization']}\r\n\r\n".encode())
-
-
-async def test_what_is_no_http_is_quoted_without_the_key() -> None:
-    async with asking(Echo(script())) as model:
-        with pytest.raises(ChatUnavailable, match=r"broke off: .*Bearer \[key\]"):
-            await answered(model)
 
 
 async def test_a_server_at_home_needs_no_key_and_receives_words_that_stay_in_the_house(

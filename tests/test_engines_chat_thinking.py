@@ -18,7 +18,6 @@ TEXTS = st.lists(
 
 
 def filtered(*pieces: str) -> str:
-    """Return what is left of a text that comes in `pieces`."""
     think = ThoughtFilter()
     return "".join([*(think.feed(piece) for piece in pieces), think.flush()])
 

@@ -30,7 +30,6 @@ MODEL = mms_voice()
 
 
 def files(alphabet: str = FRENCH, **tokenizer: Any) -> dict[str, bytes]:
-    """Return the files of a repository."""
     return {
         "onnx/model.onnx": MODEL,
         "config.json": b'{"sampling_rate": 16000}',

@@ -34,7 +34,6 @@ IDS = list(range(60))
 
 
 def feed(ids: list[int], speaker: int = 0) -> Inputs:
-    """Return the inputs of a voice."""
     return {
         "input": np.array([ids], np.int64),
         "input_lengths": np.array([len(ids)], np.int64),

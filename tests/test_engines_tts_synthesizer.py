@@ -87,7 +87,6 @@ def joe(models_directory: Path) -> Iterator[Mouth]:
 
 
 def peak(pcm: bytes) -> float:
-    """Return the largest sample; 1 is full scale."""
     return float(np.abs(np.frombuffer(pcm, np.int16)).max()) / 32768
 
 

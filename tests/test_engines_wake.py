@@ -106,7 +106,6 @@ def load(program: str, models: Path) -> Iterator[Load]:
 
 @pytest.fixture(scope="module")
 def words(program: str) -> list[str]:
-    """The words that come with the engine."""
     return list(WAKE_WORDS[program])
 
 

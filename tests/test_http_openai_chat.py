@@ -16,7 +16,6 @@ WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters":
 
 
 def ask(ai: openai.OpenAI, /, text: Any = STORY, before: Any = (), **wishes: Any) -> Any:
-    """Return the answer to a question."""
     return ai.chat.completions.create(model="gpt-4o", messages=[*before, {"role": "user", "content": text}], **wishes)
 
 

@@ -51,7 +51,6 @@ class Peer:
         return found
 
     async def until(self, type_: str) -> list[dict[str, Any]]:
-        """Return all events up to one of `type_`."""
         events = [await self.event()]
         while events[-1]["type"] != type_:
             events.append(await self.event())

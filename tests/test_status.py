@@ -31,7 +31,6 @@ STATUS = replace(
 
 
 def shown(state: dict[str, Any]) -> str:
-    """Return the page."""
     text = io.StringIO()
     Console(file=text, width=200).print(status_page.page(state))
     return text.getvalue()

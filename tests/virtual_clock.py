@@ -66,7 +66,6 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return self._clock.seconds
 
     def run_forever(self) -> None:
-        """Run until stopped."""
         breaker_defaults = CircuitBreaker.__init__.__kwdefaults__
         assert breaker_defaults is not None
         with pytest.MonkeyPatch.context() as patch:

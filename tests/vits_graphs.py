@@ -95,7 +95,6 @@ def mms_voice(seed: int = 7) -> bytes:
 
 
 def with_outputs(model: bytes, names: list[str]) -> bytes:
-    """Return `model` with further outputs."""
     changed = onnx.load_model_from_string(model)
     changed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     return bytes(changed.SerializeToString())

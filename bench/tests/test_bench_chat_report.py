@@ -54,7 +54,6 @@ def overhead(more_ms: float = 2.0, noise_ms: float = 1.0) -> Overhead:
 
 
 def result(**changed: Any) -> ChatResult:
-    """Return a result with everything in it."""
     figures = summarise([100.0, 200.0])
     found = ChatResult(
         "a stand-in",
@@ -71,7 +70,6 @@ def result(**changed: Any) -> ChatResult:
 
 
 def report(found: ChatResult) -> Report:
-    """Return a report of the chat part alone."""
     return Report("now", Machine("A processor", 2, 24, "3.11"), 2, (0, 0, 0), {"satellite": "0.1.0"}, {}, chat=found)
 
 

@@ -131,7 +131,6 @@ class HttpServer(ABC):
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
         return f"http://{self.host}:{self.port}"
 
     @abstractmethod
@@ -179,12 +178,10 @@ class HttpServer(ABC):
         self._thawed.set()
 
     async def __aenter__(self) -> Self:
-        """Start."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop for good."""
         if self._server is not None:
             self._server.close()
             await self._cut()

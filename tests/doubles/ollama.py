@@ -74,17 +74,14 @@ class OllamaServer(HttpServer):
         return max(self._residency.loaded.values(), key=lambda runner: runner.last_used, default=None)
 
     def kill_runner(self) -> None:
-        """Kill the processes of the loaded models."""
         for runner in self._residency.loaded.values():
             runner.kill()
 
     def forget(self) -> None:
-        """Have nothing loaded any more."""
         self._residency.forget()
         self._residency = Residency(self, self.counts)
 
     async def answer(self, exchange: Exchange) -> None:
-        """Answer one request."""
         match exchange.method, exchange.path:
             case "POST", "/api/chat":
                 await self._chat(exchange)

@@ -60,7 +60,6 @@ class OpenAIServer(HttpServer):
         return f"{self.url}/openai/v1"
 
     async def answer(self, exchange: Exchange) -> None:
-        """Answer one request."""
         try:
             await self._served(exchange)
         except Refusal as refusal:

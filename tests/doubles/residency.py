@@ -150,7 +150,6 @@ class Residency:
             self._unload_when_idle(runner)
 
     def forget(self) -> None:
-        """Have nothing loaded any more."""
         for runner in list(self.loaded.values()):
             self._unload(runner)
 

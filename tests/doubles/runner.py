@@ -43,7 +43,6 @@ def timestamp(nanoseconds: int) -> str:
 
 
 def tagged(name: str) -> str:
-    """Return a model's name with its tag."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 

@@ -80,7 +80,6 @@ class Storm:
     sent: Counter[str] = field(default_factory=Counter)
 
     def goes_on(self) -> bool:
-        """Return whether there are frames and time left."""
         return self.sent["frames"] < self.frames and time.monotonic() < self.until
 
 

@@ -69,12 +69,10 @@ class House:
 
     @property
     def alive(self) -> bool:
-        """Whether the daemon runs."""
         return self._daemon.poll() is None
 
     @property
     def memory_mib(self) -> float:
-        """What the daemon's process holds."""
         return float(self._daemon.memory_info().rss) / 2**20
 
     async def stop(self, seconds: float) -> tuple[float, int | None]:

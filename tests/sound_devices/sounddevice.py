@@ -28,12 +28,10 @@ class default:
 
 
 def query_hostapis(number: int) -> dict[str, Any]:
-    """Return the host API."""
     return {"name": "files"}
 
 
 def query_devices(device: int | str | None = None, kind: str | None = None) -> Any:
-    """Return all devices, or one."""
     found: list[dict[str, Any]] = [
         {
             "index": number,
@@ -76,7 +74,6 @@ class _Stream:
         self._path = _FOLDER / _NAMES[device]
 
     def start(self) -> None:
-        """Begin."""
         if not self._path.exists():
             raise PortAudioError("Device unavailable")
         threading.Thread(target=self._run, daemon=True).start()

@@ -140,7 +140,6 @@ class Machine:
 
     @property
     def status(self) -> dict[str, Any]:
-        """What `satellite status` prints, also where something is degraded."""
         described: dict[str, Any] = json.loads(self.run("satellite status --json", check=False).stdout)
         return described
 
