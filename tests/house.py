@@ -29,6 +29,7 @@ from satellite.rooms.call import CallSide
 from satellite.rooms.controls import RoomControls
 from satellite.rooms.device import Capabilities, RoomContext
 from satellite.rooms.hub import Hub
+from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaSources
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomStatus
@@ -92,9 +93,10 @@ class ScriptedHouseRoom:
         await self._play("play", media)
 
     async def join(self, side: CallSide) -> None:
-        self._note("join")
+        self._note("call", side.other.room)
         await side.ready()
         await side.call.ended()
+        self._note("call ended")
 
     def status(self) -> RoomStatus:
         return RoomStatus(
@@ -206,12 +208,14 @@ async def house(*names: str, **hub: Any) -> AsyncIterator[House]:
     browsers = BrowserRooms(served, context, list)
     sources = MediaSources(lambda: stages.config.hub)
     announcer = Announcer(served, stages, sources)
-    controls = RoomControls(served, announcer, sources)
+    intercom = Intercom(served, lambda: stages.config.hub)
+    controls = RoomControls(served, announcer, sources, intercom)
     served.start()
     try:
         yield House(rooms, engine, stages, bus, announcer, controls, RoomCommands(controls), browsers)
     finally:
         await controls.close()
+        await intercom.close()
         await served.stop()
         await sources.close()
         await stages.background.close()

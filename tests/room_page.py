@@ -21,6 +21,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.controls import RoomControls
 from satellite.rooms.device import RoomContext
 from satellite.rooms.hub import Hub
+from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaSources
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.tasks import end_tasks
@@ -58,7 +59,8 @@ async def house(
     hub, known = Hub(configured, context), list(configured)
     browsers, sources = BrowserRooms(hub, context, lambda: known), MediaSources(lambda: stages.config.hub)
     announcer = Announcer(hub, stages, sources)
-    controls = RoomControls(hub, announcer, sources)
+    intercom = Intercom(hub, lambda: stages.config.hub)
+    controls = RoomControls(hub, announcer, sources, intercom)
     service = HttpService(http_context(folder, stages, bus, announcer, controls, browsers, token=token, **http))
     ticking = asyncio.create_task(scheduler.watch())
     hub.start()
@@ -67,6 +69,7 @@ async def house(
     finally:
         await service.stop()
         await controls.close()
+        await intercom.close()
         await hub.stop()
         await sources.close()
         await end_tasks(ticking)

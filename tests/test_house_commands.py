@@ -115,6 +115,18 @@ async def test_a_room_mutes_itself(home: House, listener: Listener) -> None:
     assert home.rooms["kitchen"].done == [("mute", True)]
 
 
+async def test_another_room_is_called(home: House, listener: Listener) -> None:
+    assert await listener.said("Call the office.") == ""
+    await until(lambda: ("call", "kitchen") in home.rooms["office"].done)
+    assert await listener.said("Hang up.", "office") == ""
+    await until(lambda: ("call ended",) in home.rooms["kitchen"].done)
+    assert await listener.said("Hang up.") is None
+    home.rooms["hall"].connected = False
+    assert await listener.said("Call the hall.") == ""
+    await until(lambda: ("announce ended",) in home.rooms["kitchen"].done)
+    assert home.engine.spoken == ["An unexpected error occurred"]
+
+
 async def test_a_radio_is_played_and_one_that_is_off_is_reported(home: House, listener: Listener) -> None:
     assert await listener.said("Play jazz.") == ""
     await until(lambda: home.rooms["kitchen"].heard_bytes > 5 * SECOND)

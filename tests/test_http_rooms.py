@@ -53,6 +53,9 @@ async def test_every_operation_has_an_endpoint(home: House, http: httpx.AsyncCli
     assert kitchen.heard_bytes < chimed
     sent = await http.post(f"{ROOM}/play-upload?announce=true", content=await sound_file("mp3"))
     assert (sent.status_code, kitchen.done[-1]) == (200, ("announce ended",))
+    assert (await http.post(f"{ROOM}/call", json={"to": "office"})).json()["room"] == "kitchen"
+    assert kitchen.done[-1] == ("call", "office")
+    assert refusal(await http.post(f"{ROOM}/call", json={"to": "office"})) == (409, "room-busy")
 
 
 async def test_each_failure_has_its_code_and_status(home: House, http: httpx.AsyncClient) -> None:

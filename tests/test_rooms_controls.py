@@ -135,6 +135,18 @@ async def test_a_broadcast_is_heard_in_all_other_rooms_that_are_connected(home: 
     assert await code_of(home, "broadcast", text=DINNER) == "announce-failed"
 
 
+async def test_two_rooms_are_connected(home: House) -> None:
+    await run(home, "call", to="office")
+    assert await code_of(home, "call", to="kitchen") == "room-busy"
+    assert await code_of(home, "call", "office", to="kitchen") == "room-busy"
+    assert [home.rooms[name].done for name in ("kitchen", "office")] == [[("call", "office")], [("call", "kitchen")]]
+    assert home.controls.hang_up("office")
+    await until(lambda: all(home.rooms[name].done[-1] == ("call ended",) for name in ("kitchen", "office")))
+    assert not home.controls.hang_up("kitchen")
+    assert await code_of(home, "call", to="hall") == "room-unreachable"
+    assert await code_of(home, "call", to="cellar") == "unknown-room"
+
+
 @pytest.mark.parametrize("first", [None, False, "bell.wav"])
 async def test_the_sound_before_an_announcement_is_a_choice(home: House, first: bool | str | None) -> None:
     choice = {} if first is None else {"chime": first}
@@ -205,6 +217,8 @@ async def test_the_command_line_operates_rooms(home: House) -> None:
             ("stop",), ("start",), ("mute", True), ("mute", False), ("volume", 0.4), ("listen-only", False),
             ("announce",), ("announce ended",),
         ]  # fmt: skip
+        assert await said("call", "kitchen", "office") == (0, "")
+        assert kitchen.done[-1] == ("call", "office")
         for what, code in (("jazz", "media-not-found"), ("http://127.0.0.1:1/x", "media-unreachable")):
             status, printed = await said("play", "kitchen", what)
             assert (status, code in printed) == (1, True)

@@ -171,6 +171,8 @@ def _room_controls(actions: _Commands) -> None:
     play = add("play", "play something in a room", " doorbell.mp3", " https://radio.example/jazz.mp3")
     play.add_argument("what", metavar="FILE|URL|STATION", help="a file in hub.media_directory, an address, a station")
     play.add_argument("--announce", action="store_true", help="as an announcement: not into a conversation, and wait")
+    call = add("call", "let a room talk with another, until `stop` in either", " office")
+    call.add_argument("to", metavar="ROOM", help="the other room")
     broadcast = add("broadcast", "say something in all rooms but one", ' "Dinner is ready."')
     broadcast.add_argument("text", type=_text)
 

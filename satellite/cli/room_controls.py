@@ -36,6 +36,8 @@ def _request(args: argparse.Namespace) -> tuple[str, client.JsonObject]:
             return "listen-only", {"listen_only": not args.off}
         case "play":
             return "play", {_kind(args.what): args.what, "announce": args.announce}
+        case "call":
+            return "call", {"to": args.to}
         case "broadcast":
             return "broadcast", {"text": args.text}
         case action:

@@ -40,6 +40,7 @@ from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
+from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.media_sources import MediaSources
 from satellite.services.session import ALL_STAGES, Session
@@ -98,9 +99,10 @@ class Daemon:
         """The host's own room, if it has a microphone."""
 
         self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
+        self._intercom = Intercom(self.hub, lambda: self._stages.config.hub)
         self._sources = MediaSources(lambda: self._stages.config.hub)
         self._announcer = Announcer(self.hub, self._stages, self._sources)
-        self._controls = RoomControls(self.hub, self._announcer, self._sources)
+        self._controls = RoomControls(self.hub, self._announcer, self._sources, self._intercom)
         self._browsers = BrowserRooms(self.hub, context, lambda: self.config.rooms)
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._certificate = server_certificate(config)
@@ -185,6 +187,7 @@ class Daemon:
             ("http", self._http.stop),
             *([] if self._presence is None else [("the announcement", self._presence.stop)]),
             ("what rooms play", self._controls.close),
+            ("calls", self._intercom.close),
             ("the rooms", self.hub.stop),
             ("the sound for rooms", self._media.close),
             ("the files for rooms", self._sources.close),

@@ -28,6 +28,7 @@ class RoomCommands:
                 lambda room, body: controls.set_listen_only(room, body.listen_only),
             ),
             "play": (schemas.PlayRequest, self._play),
+            "call": (schemas.CallRequest, lambda room, body: controls.call(room, body.to)),
             "broadcast": (schemas.BroadcastRequest, lambda room, body: controls.broadcast(room, body.text)),
         }
 

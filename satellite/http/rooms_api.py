@@ -16,6 +16,7 @@ from satellite.http.room_schemas import (
     AskAnswer,
     AskRequest,
     BroadcastRequest,
+    CallRequest,
     ListenOnlyRequest,
     MuteRequest,
     PlayRequest,
@@ -102,6 +103,13 @@ async def play_upload(
     if not (data := await request.body()):
         raise HttpError("the request has no body; expected a sound file", code="http-invalid")
     await context.controls.play([room], MediaReference(data=data), announce=announce)
+    return _state(context, room)
+
+
+@router.post("/call", summary="Call another room", responses=responses(409), response_model=RoomState)
+async def call(room: RoomName, request: CallRequest, context: Parts) -> Response:
+    """Let the room and another one talk with each other; returns once they hear each other. `/stop` ends it."""
+    await context.controls.call(room, request.to)
     return _state(context, room)
 
 

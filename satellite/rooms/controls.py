@@ -11,6 +11,7 @@ from satellite.errors import SatelliteError
 from satellite.pipeline.dialogue import Question
 from satellite.rooms.announcements import Announcer
 from satellite.rooms.hub import Hub
+from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaReference, MediaSources
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, Room, is_heard
@@ -33,9 +34,10 @@ class RoomAnswer:
 class RoomControls:
     """Operates rooms by their names. Every method raises `SatelliteError` for one that is unknown or not connected."""
 
-    def __init__(self, hub: Hub, announcer: Announcer, sources: MediaSources) -> None:
+    def __init__(self, hub: Hub, announcer: Announcer, sources: MediaSources, intercom: Intercom) -> None:
         """Operate the rooms of `hub`; `sources` open what they play."""
         self._hub = hub
+        self._intercom = intercom
         self._announcer = announcer
         self._sources = sources
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -105,6 +107,10 @@ class RoomControls:
             raise SatelliteError("there is no other room to speak in", code="announce-failed")
         return found
 
+    async def call(self, caller: str, callee: str) -> None:
+        """Let two rooms talk with each other; returns once they hear each other."""
+        await self._intercom.call(caller, callee)
+
     def media(self) -> dict[str, str]:
         """Return the stations, and the files of the folder, by the names that people say; blocking."""
         return self._sources.names()
@@ -115,16 +121,25 @@ class RoomControls:
 
     def begin_playing(self, room: str, what: str, failed: str) -> None:
         """Play one of `media` in a room; if that is impossible, say `failed` there."""
-        self._begin(self._played_or_said(room, what, failed), f"play in {room}")
+        work = self.play([room], self._sources.named(what))
+        self._begin(self._done_or_said(work, room, failed), f"play in {room}")
+
+    def begin_call(self, caller: str, callee: str, failed: str) -> None:
+        """Let two rooms talk with each other; if that is impossible, say `failed` in the first."""
+        self._begin(self._done_or_said(self.call(caller, callee), caller, failed), f"call {callee} from {caller}")
+
+    def hang_up(self, room: str) -> bool:
+        """End the call of a room; return whether there was one."""
+        return self._intercom.hang_up(room)
 
     async def change_volume(self, room: str, by: float) -> None:
         """Add `by` to the loudness of a room; one whose loudness is not known is taken for as loud as it can be."""
         volume = self._hub.room(room).status().volume
         await self.set_volume(room, min(1.0, max(0.0, (1.0 if volume is None else volume) + by)))
 
-    async def _played_or_said(self, room: str, what: str, failed: str) -> None:
+    async def _done_or_said(self, work: Coroutine[Any, Any, object], room: str, failed: str) -> None:
         try:
-            await self.play([room], self._sources.named(what))
+            await work
         except SatelliteError:
             await self._announcer.say(failed, [room], first=False)
             raise

@@ -1,4 +1,4 @@
-"""Commands about rooms: tell, broadcast, volume, mute and play."""
+"""Commands about rooms: tell, broadcast, call, volume, mute and play."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,12 @@ class House(Protocol):
 
     def begin_playing(self, room: str, what: str, failed: str) -> None:
         """Play one of `media` in a room; if that is impossible, say `failed` there."""
+
+    def begin_call(self, caller: str, callee: str, failed: str) -> None:
+        """Let two rooms talk with each other; if that is impossible, say `failed` in the first."""
+
+    def hang_up(self, room: str) -> bool:
+        """End the call of a room; return whether there was one."""
 
     async def set_muted(self, room: str, muted: bool) -> None:
         """Hear nothing in a room."""
@@ -70,6 +76,11 @@ class HouseCommands:
             case Intent.BROADCAST if here or not (question.device or question.satellite):
                 self.house.begin_telling(self.house.others(question.place), command.message, question)
                 return responses.done(Intent.BROADCAST)
+            case Intent.CALL if here and command.place not in (None, here):
+                self.house.begin_call(here, command.place or "", responses.error("handle_error"))
+                return _SILENCE
+            case Intent.HANG_UP if here and self.house.hang_up(here):
+                return _SILENCE
             case Intent.PLAY if place:
                 self.house.begin_playing(place, command.media, responses.error("handle_error"))
                 return _SILENCE
