@@ -17,6 +17,7 @@ from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.room import LinkState
+from satellite.skills.timers.scheduler import TimerScheduler
 from tests.doubles.esphome import EsphomeDevice, Taken
 from tests.loudness import silence, speech
 from tests.scripted_engine import ScriptedEngine, scripted_stages
@@ -38,12 +39,19 @@ class LoudEngine(ScriptedEngine):
 class EsphomeHouse:
     """The rooms of a test, and what they share."""
 
-    def __init__(self, engine: ScriptedEngine, *, arbitration_seconds: float = 0.3, **sections: Any) -> None:
+    def __init__(
+        self,
+        engine: ScriptedEngine,
+        *,
+        arbitration_seconds: float = 0.3,
+        scheduler: TimerScheduler | None = None,
+        **sections: Any,
+    ) -> None:
         self.engine = engine
         self.stages = scripted_stages(engine, **sections)
         self.bus = RunBus()
         self.media = MediaListener(0)
-        self.context = RoomContext(self.stages, self.bus, Arbiter(arbitration_seconds), None, self.media)
+        self.context = RoomContext(self.stages, self.bus, Arbiter(arbitration_seconds), scheduler, self.media)
 
     @asynccontextmanager
     async def room(self, device: EsphomeDevice, **settings: Any) -> AsyncIterator[EsphomeRoom]:

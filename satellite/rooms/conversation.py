@@ -70,6 +70,11 @@ class Conversation(RunChain):
         await self._stop_listener.close()
         await super().close()
 
+    @property
+    def in_call(self) -> bool:
+        """Whether the room is in a call with another."""
+        return self._side is not None and not self._side.call.over
+
     async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
         """Begin a chain of runs, see `RunChain.begin`; in a call the device is heard by the other room instead."""
         if self._side is None or self._side.call.over or restart:

@@ -9,6 +9,7 @@ from aioesphomeapi.client import APIClient
 from aioesphomeapi.core import APIConnectionError
 from aioesphomeapi.model import (
     EntityInfo,
+    MediaPlayerState,
     VoiceAssistantAnnounceFinished,
     VoiceAssistantAudioSettings,
     VoiceAssistantEventType,
@@ -21,7 +22,7 @@ from satellite.errors import CannotListen, SatelliteError, Stage
 from satellite.events import RunEvent
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
-from satellite.rooms.esphome.entities import Entities
+from satellite.rooms.esphome.entities import Entities, PlayedFormat
 from satellite.rooms.esphome.output import FetchedOutput, SpeakerOutput
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own_wake_words
@@ -74,7 +75,7 @@ class EsphomeDevice:
         self.asked = asyncio.Event()
         """Set once the device has asked for a turn: it is ours."""
 
-        self.entities = Entities(client, entities, self._note_modes)
+        self.entities = Entities(client, entities, self._note_modes, self._note_silence)
         bare_speaker = bool(flags & VoiceAssistantFeature.SPEAKER) and self.entities.played is None
         self.capabilities = Capabilities(
             speaker=bare_speaker or self.entities.played is not None,
@@ -82,10 +83,12 @@ class EsphomeDevice:
             rings=bool(flags & VoiceAssistantFeature.TIMERS),
             listens_again=True,
         )
-        self.media_output = None
         self.output: FetchedOutput | SpeakerOutput = SpeakerOutput(self)
-        if (played := self.entities.played) is not None:
-            self.output = FetchedOutput(self, played.layout, LeadIn(room.lead_in_seconds))
+        self.media_output: FetchedOutput | None = None
+        if (played := self.entities.played) is not None and (media := self.entities.media) is not None:
+            lead_in = LeadIn(room.lead_in_seconds)
+            self.output = FetchedOutput(self, played, lead_in)
+            self.media_output = FetchedOutput(self, media, lead_in, announcement=False)
         self._client = client
         self._address = address
         self._flags = flags
@@ -111,7 +114,8 @@ class EsphomeDevice:
     def trouble(self) -> str:
         """Return what is wrong with the device, though it is connected; empty if nothing is known to be."""
         missing = f"it does not know the wake word {self._missing}, or has no room for it" if self._missing else ""
-        return "; ".join(filter(None, (self.output.trouble, missing)))
+        media = "" if self.media_output is None else self.media_output.trouble
+        return "; ".join(filter(None, (self.output.trouble or media, missing)))
 
     def subscribe(self) -> None:
         """Ask the device to be its server, once more if that was done: it does not say whether it agrees."""
@@ -145,9 +149,14 @@ class EsphomeDevice:
         return bool(known.available_wake_words)
 
     async def restore(self) -> None:
-        """Set what was set for the room, where the device itself does not keep it."""
+        """Set what was set for the room, where the device itself does not keep it, and show the timers."""
         if not self.entities.has_volume:
             await self.conversation.restore()
+        if (scheduler := self._context.scheduler) is not None:
+            for timer in scheduler.timers.pending():
+                if timer.place == self._room.name:
+                    left = scheduler.timers.left(timer)
+                    await self.show_timer(TimerEvent(TimerEventKind.UPDATED, timer, round(left)))
 
     async def pump(self) -> None:
         """Hand on what the microphone hears, in order, until cancelled."""
@@ -190,6 +199,11 @@ class EsphomeDevice:
     async def _announcement_finished(self, _message: VoiceAssistantAnnounceFinished) -> None:
         self.output.note_finished()  # whatever it says: linux-voice-assistant always reports a failure
 
+    def _note_silence(self, before: MediaPlayerState) -> None:
+        output = self.output if before is MediaPlayerState.ANNOUNCING else self.media_output
+        if output is not None:
+            output.note_finished(by_player=True)
+
     def _put(self, heard: bytes | str) -> None:
         if self._heard.full():
             self._heard.get_nowait()
@@ -208,7 +222,7 @@ class EsphomeDevice:
         stream = None
         if self.entities.played is not None:
             with suppress(CannotListen):  # the answer tries again, and reports why it is not heard
-                stream = await self.publish()
+                stream = await self.publish(self.entities.played)
         if self.turn is not None and self.turn.stream is not None:
             self.turn.stream.abort()
         self.turn = Turn(self._send, stream, self._room.name, self._asks_more)
@@ -216,6 +230,8 @@ class EsphomeDevice:
         # Firmware repeats the last wake word when it listens again.
         heard = None if self._follows or not phrase else phrase
         await self.conversation.begin(room_request(self.conversation.room, Stage.STT, end), wake_word=heard)
+        if self.conversation.in_call:
+            self.turn.listen()
 
     def _asks_more(self, answer: str) -> bool:
         self._listens_again = wants_more(answer, self._room.follow_up)
@@ -238,7 +254,7 @@ class EsphomeDevice:
                     kind, timer.id, timer.name, timer.total_seconds, max(0, round(event.seconds_left)), running
                 )
         elif event.kind is TimerEventKind.SILENCED and self.capabilities.rings:
-            self.silence()
+            self.silence(announcement=True)
 
     async def interrupted(self, wake_word: str | None) -> None:
         """Do nothing: the microphone is closed while an answer is heard."""
@@ -254,7 +270,7 @@ class EsphomeDevice:
             with self._errors():
                 self.entities.press_start()
         elif self._flags & VoiceAssistantFeature.START_CONVERSATION and self.entities.played is not None:
-            stream = await self.publish()
+            stream = await self.publish(self.entities.played)
             layout = self.entities.played.layout
             await stream.write(bytes(round(_SILENCE_SECONDS * layout.rate) * layout.frame_bytes))
             stream.end()
@@ -282,25 +298,29 @@ class EsphomeDevice:
 
     # What the outputs need.
 
-    async def publish(self) -> MediaStream:
+    async def publish(self, played: PlayedFormat) -> MediaStream:
         """Return a new stream that the device can fetch."""
-        played, media = self.entities.played, self._context.media
-        if played is None or media is None:
+        if (media := self._context.media) is None:
             raise CannotListen("there is nothing that it could fetch sound from")
         return await media.publish(played.layout, played.container, self._address, host=self._room.media_host)
 
-    def announce(self, url: str) -> None:
-        """Have a sound fetched and played that belongs to no turn."""
+    def announce(self, url: str) -> bool:
+        """Have a sound announced that belongs to no turn; return whether the assistant says when it is over."""
         if self._flags & VoiceAssistantFeature.ANNOUNCE:
             self._announce(url)
-        else:
-            with self._errors():
-                self.entities.play(url)
+            return True
+        self.play(url, announcement=True)
+        return False
 
-    def silence(self) -> None:
-        """Stop what is played."""
+    def play(self, url: str, *, announcement: bool) -> None:
+        """Have the media player play a sound, beside whatever the assistant does."""
         with self._errors():
-            self.entities.silence()
+            self.entities.play(url, announcement=announcement)
+
+    def silence(self, *, announcement: bool) -> None:
+        """Stop what the media player plays."""
+        with self._errors():
+            self.entities.silence(announcement=announcement)
 
     def send_audio(self, pcm: bytes) -> None:
         """Send canonical sound to the speaker."""

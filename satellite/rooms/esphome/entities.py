@@ -13,6 +13,7 @@ from aioesphomeapi.model import (
     MediaPlayerEntityState,
     MediaPlayerFormatPurpose,
     MediaPlayerInfo,
+    MediaPlayerState,
     NumberInfo,
     NumberState,
     SwitchInfo,
@@ -33,14 +34,21 @@ class PlayedFormat:
     layout: AudioFormat
 
 
+_SOUNDS = (MediaPlayerState.ANNOUNCING, MediaPlayerState.PLAYING)
 _UNSAID = PlayedFormat("wav", AudioFormat(22_050, 2, 1))
 """Of a media player that names no format, such as that of linux-voice-assistant: it plays any."""
 
 
 class Entities:
-    """Those of one device. `changed` is called when what they show has changed."""
+    """Those of one device. `changed` is called when what they show has changed, `fell_silent` with what has ended."""
 
-    def __init__(self, client: APIClient, entities: Sequence[EntityInfo], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: APIClient,
+        entities: Sequence[EntityInfo],
+        changed: Callable[[], None],
+        fell_silent: Callable[[MediaPlayerState], None],
+    ) -> None:
         self.muted: bool | None = None
         """Whether the microphone is off by the device's switch; None while that is unknown."""
 
@@ -49,6 +57,8 @@ class Entities:
 
         self._client = client
         self._changed = changed
+        self._fell_silent = fell_silent
+        self._state = MediaPlayerState.IDLE
         self._player = next((one for one in entities if isinstance(one, MediaPlayerInfo)), None)
         self._mute = next((one for one in entities if isinstance(one, SwitchInfo) and _mutes_microphone(one)), None)
         volumes = [one for one in entities if isinstance(one, NumberInfo) and _is_volume(one)]
@@ -58,10 +68,18 @@ class Entities:
     @property
     def played(self) -> PlayedFormat | None:
         """What the media player fetches for announcements; None without one."""
+        return self._format(MediaPlayerFormatPurpose.ANNOUNCEMENT)
+
+    @property
+    def media(self) -> PlayedFormat | None:
+        """What the media player fetches as media; None without one."""
+        return self._format(MediaPlayerFormatPurpose.DEFAULT)
+
+    def _format(self, purpose: MediaPlayerFormatPurpose) -> PlayedFormat | None:
         if self._player is None:
             return None
         formats = [one for one in self._player.supported_formats if one.format in ("flac", "wav")]
-        formats.sort(key=lambda one: one.purpose is not MediaPlayerFormatPurpose.ANNOUNCEMENT)
+        formats.sort(key=lambda one: one.purpose is not purpose)
         if not formats:
             return _UNSAID
         wanted = formats[0]
@@ -83,6 +101,9 @@ class Entities:
         before = self.muted, self.volume
         if isinstance(state, MediaPlayerEntityState) and self._player and state.key == self._player.key:
             self.volume = 0.0 if state.muted else state.volume
+            previous, self._state = self._state, state.state or MediaPlayerState.IDLE
+            if previous in _SOUNDS and self._state not in (previous, MediaPlayerState.PAUSED):
+                self._fell_silent(previous)
         elif isinstance(state, SwitchState) and self._mute and state.key == self._mute.key:
             self.muted = state.state
         elif isinstance(state, NumberState) and self._loudness and state.key == self._loudness.key:
@@ -104,15 +125,16 @@ class Entities:
             self._client.number_command(number.key, least + volume * (loudest - least))
         return self.has_volume
 
-    def silence(self) -> None:
-        """Stop what the media player announces."""
+    def silence(self, *, announcement: bool) -> None:
+        """Stop what the media player announces, or plays beside that."""
         if self._player is not None:
-            self._client.media_player_command(self._player.key, command=MediaPlayerCommand.STOP, announcement=True)
+            stop = MediaPlayerCommand.STOP
+            self._client.media_player_command(self._player.key, command=stop, announcement=announcement)
 
-    def play(self, url: str) -> None:
-        """Have the media player announce a sound, of firmware that knows no announcements of the assistant's own."""
+    def play(self, url: str, *, announcement: bool) -> None:
+        """Have the media player play a sound, beside whatever the assistant does."""
         if self._player is not None:
-            self._client.media_player_command(self._player.key, media_url=url, announcement=True)
+            self._client.media_player_command(self._player.key, media_url=url, announcement=announcement)
 
     def press_start(self) -> None:
         """Press the button that makes the device listen."""

@@ -1,12 +1,12 @@
 """Where the sound of an ESPHome device goes: its media player fetches it, or a bare speaker gets it piece by piece."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat
 from satellite.errors import CannotListen, TextToSpeechError
+from satellite.rooms.esphome.entities import PlayedFormat
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.lead_in import LeadIn
 from satellite.rooms.media import MediaStream
@@ -32,14 +32,17 @@ class Player(Protocol):
     def turn(self) -> Turn | None:
         """Return the turn that is under way, if there is one."""
 
-    async def publish(self) -> MediaStream:
+    async def publish(self, played: PlayedFormat) -> MediaStream:
         """Return a new stream that the device can fetch."""
 
-    def announce(self, url: str) -> None:
-        """Have a sound fetched and played that belongs to no turn."""
+    def announce(self, url: str) -> bool:
+        """Have a sound announced that belongs to no turn; return whether the assistant says when it is over."""
 
-    def silence(self) -> None:
-        """Stop what is played."""
+    def play(self, url: str, *, announcement: bool) -> None:
+        """Have the media player play a sound, beside whatever the assistant does."""
+
+    def silence(self, *, announcement: bool) -> None:
+        """Stop what the media player plays."""
 
     def send_audio(self, pcm: bytes) -> None:
         """Send canonical sound to the speaker."""
@@ -49,16 +52,21 @@ class Player(Protocol):
 
 
 class FetchedOutput:
-    """A media player, which is given an address (`SoundOutput`)."""
+    """A media player, which is given an address (`SoundOutput`); it announces, or plays media beside that."""
 
     paced = True
 
-    def __init__(self, player: Player, layout: AudioFormat, lead_in: LeadIn) -> None:
-        """Play in `layout`."""
-        self.format: AudioFormat | None = layout
-        self.media_format = layout
+    def __init__(self, player: Player, played: PlayedFormat, lead_in: LeadIn, *, announcement: bool = True) -> None:
+        """Play in the format `played`."""
+        self.format: AudioFormat | None = played.layout
+        self.media_format = played.layout
         self.trouble = ""
         self._player = player
+        self._format = played
+        self._announcement = announcement
+        self._own_end = True
+        """Whether the assistant says when the sound is over; else the state of the media player does."""
+
         self._lead_in = lead_in
         self._turn: Turn | None = None
         self._stream: MediaStream | None = None
@@ -71,21 +79,25 @@ class FetchedOutput:
     async def start(self, layout: AudioFormat) -> float:
         """Have the sound fetched; return how much silence goes before it."""
         self.trouble = ""
-        turn = self._player.turn
+        turn = self._player.turn if self._announcement else None
         self._turn = turn if turn is not None and turn.awaits_answer else None
         try:
             stream = self._turn.stream if self._turn is not None else None
-            self._stream = stream = stream or await self._player.publish()
+            self._stream = stream = stream or await self._player.publish(self._format)
         except CannotListen as error:
             self._give_up(str(error))
             return 0.0
         silence = self._lead_in.begin(layout)
         await stream.write(silence)
         self._played.clear()
+        self._own_end = True
         if self._turn is not None and stream is self._turn.stream:
             self._turn.sound_begins(fetched=True)
+        elif self._announcement:
+            self._own_end = self._player.announce(stream.url)
         else:
-            self._player.announce(stream.url)
+            self._own_end = False
+            self._player.play(stream.url, announcement=self._announcement)
         self._deadline = asyncio.get_running_loop().call_later(_FETCH_SECONDS, self._check_fetched, stream)
         return len(silence) / (layout.rate * layout.frame_bytes)
 
@@ -123,17 +135,12 @@ class FetchedOutput:
         if stream is not None:
             stream.abort()
         if not self._played.is_set():
-            self._player.silence()
+            self._player.silence(announcement=self._announcement)
             self._note_end()
 
-    def note_finished(self) -> None:
+    def note_finished(self, *, by_player: bool = False) -> None:
         """The device says that it has played the sound, or that it was stopped there."""
-        if (
-            self._deadline is None
-            or self._deadline.cancelled()
-            or self._stream is None
-            or self._stream.fetched.is_set()
-        ):
+        if by_player is not self._own_end and (self._stream is None or self._stream.fetched.is_set()):
             self._note_end()
 
     def _note_end(self) -> None:
@@ -162,10 +169,9 @@ class SpeakerOutput:
     format: AudioFormat | None = CANONICAL
     media_format = CANONICAL
 
-    def __init__(self, player: Player, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, player: Player) -> None:
         self.trouble = ""
         self._player = player
-        self._sleep = sleep
         self._turn: Turn | None = None
         self._began = self._sent_seconds = 0.0
 
@@ -187,7 +193,7 @@ class SpeakerOutput:
             if ahead < 0:
                 self._began -= ahead
             elif ahead > _SPEAKER_AHEAD_SECONDS:
-                await self._sleep(ahead - _SPEAKER_AHEAD_SECONDS)
+                await asyncio.sleep(ahead - _SPEAKER_AHEAD_SECONDS)
             chunk = pcm[at : at + _SPEAKER_CHUNK_BYTES]
             self._player.send_audio(chunk)
             self._sent_seconds += len(chunk) / BYTES_PER_SECOND
@@ -199,10 +205,10 @@ class SpeakerOutput:
 
     async def played(self, left_seconds: float) -> None:
         """Wait for as long as it should take: the device does not say when it has finished."""
-        await self._sleep(left_seconds + _SPEAKER_DELAY_SECONDS)
+        await asyncio.sleep(left_seconds + _SPEAKER_DELAY_SECONDS)
 
     def drop(self) -> None:
         """Do nothing: a third of a second is not taken back."""
 
-    def note_finished(self) -> None:
+    def note_finished(self, *, by_player: bool = False) -> None:
         """Do nothing."""

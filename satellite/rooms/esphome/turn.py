@@ -43,6 +43,11 @@ class Turn:
         """Whether the device waits for the sound of an answer."""
         return not self.ended and not self._listening and not self._sounding
 
+    def listen(self) -> None:
+        """Show that the device listens, for what is no command."""
+        self._send(Event.VOICE_ASSISTANT_RUN_START, {})
+        self._send(Event.VOICE_ASSISTANT_STT_START, {})
+
     def step(self, step: RunEvent) -> None:
         """Send what a step of the run is to the device."""
         if self.ended:

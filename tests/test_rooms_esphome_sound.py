@@ -1,0 +1,218 @@
+"""What ESPHome devices do outside turns: announcements, media, calls, timers, mute, volume, wake words."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from satellite.audio.pcm import CANONICAL
+from satellite.errors import SatelliteError
+from satellite.rooms.esphome.room import EsphomeRoom
+from satellite.rooms.hub import Hub
+from satellite.rooms.intercom import Intercom
+from satellite.rooms.playback import SharedSound
+from satellite.skills.timers.scheduler import TimerScheduler
+from satellite.skills.timers.timers import Duration
+from tests.doubles.esphome import EsphomeDevice
+from tests.doubles.esphome_assistant import State
+from tests.esphome_rooms import NOISE, house, turn
+from tests.virtual_clock import ManualClock
+from tests.waiting import until
+
+pytestmark = pytest.mark.virtual_clock
+
+
+@asynccontextmanager
+async def room_of(device: EsphomeDevice, **settings: object) -> AsyncIterator[EsphomeRoom]:
+    async with device, house() as home, home.room(device, **settings) as room:
+        yield room
+
+
+def seconds_of_noise(seconds: int) -> SharedSound:
+    return SharedSound.complete(CANONICAL, NOISE * seconds)
+
+
+@pytest.mark.parametrize("success", [True, False])
+async def test_an_announcement_is_heard_whatever_the_device_reports(success: bool) -> None:
+    device = EsphomeDevice(announce_success=success)
+    async with room_of(device) as room:
+        began = asyncio.get_running_loop().time()
+        for number in range(1, 3):
+            await room.announce(seconds_of_noise(4))
+            assert asyncio.get_running_loop().time() - began == pytest.approx(4.3 * number, abs=0.4 * number)
+            assert device.heard[-1].seconds == pytest.approx(4, abs=0.3)
+            assert device.state is State.IDLE
+
+
+async def test_an_announcement_that_is_not_fetched_has_failed() -> None:
+    device = EsphomeDevice(never_fetches=True)
+    async with room_of(device) as room:
+        with pytest.raises(SatelliteError, match="did not fetch"):
+            await room.announce(seconds_of_noise(4))
+        assert "hub.media_port" in room.status().message
+
+
+@pytest.mark.parametrize("where", ["here", "there", "button"])
+async def test_an_announcement_may_be_stopped_here_and_at_the_device(where: str) -> None:
+    device = EsphomeDevice()
+    async with room_of(device) as room:
+        announcing = asyncio.create_task(room.announce(seconds_of_noise(60)))
+        await until(lambda: device.assistant.player.announcements.sounding)
+        await asyncio.sleep(2)
+        if where == "here":
+            assert await room.stop()
+        elif where == "there":
+            await device.wake()
+        else:
+            device.assistant.player.command("STOP", announcement=True)
+        began = asyncio.get_running_loop().time()
+        await announcing
+        assert asyncio.get_running_loop().time() - began < 2
+        await until(lambda: device.heard[0].ended_at is not None)
+        assert room.status().sounding is None
+        await until(lambda: device.state is State.IDLE)
+        assert (await turn(device))[-1].type == "RUN_END"
+
+
+async def test_media_plays_beside_what_is_said_and_is_stopped() -> None:
+    device = EsphomeDevice()
+    async with room_of(device) as room:
+        playing = asyncio.create_task(room.play(seconds_of_noise(60)))
+        await until(lambda: device.assistant.player.media.sounding)
+        (media,) = device.assistant.player.media.heard
+        assert (media.layout.rate, media.layout.channels, media.announcement) == (48_000, 2, False)
+        await room.announce(seconds_of_noise(1))
+        await turn(device)
+        await until(lambda: device.state is State.IDLE)
+        assert media.ended_at is None
+        assert media.gap_seconds == 0
+        assert await room.stop()
+        await playing
+        await until(lambda: media.ended_at is not None)
+
+
+async def test_two_devices_hear_each_other_in_a_call() -> None:
+    kitchen, study = EsphomeDevice(), EsphomeDevice(name="study")
+    async with kitchen, study, house() as home, home.room(kitchen) as one, home.room(study) as two:
+        intercom = Intercom(Hub((), home.context, [one, two]), lambda: home.stages.config.hub)
+        call = await intercom.call("kitchen", "study")
+        await until(lambda: kitchen.streaming and study.streaming)
+        await kitchen.say(NOISE * 2)
+        await until(lambda: study.assistant.player.media.heard[-1].seconds > 2)
+        assert study.assistant.player.media.heard[-1].gap_seconds == 0
+        assert kitchen.streaming
+        assert study.streaming
+        assert await one.stop()
+        await until(lambda: call.over)
+        await until(lambda: kitchen.state is study.state is State.IDLE)
+        await intercom.close()
+        await kitchen.until("RUN_END")
+        assert (await turn(kitchen))[-1].type == "RUN_END"
+
+
+async def test_timers_are_shown_and_rung_by_the_device_and_stopped(tmp_path: Path) -> None:
+    clock = ManualClock()
+    scheduler = TimerScheduler(tmp_path, clock=clock)
+    timers = scheduler.timers
+    device = EsphomeDevice()
+    async with device, house(scheduler=scheduler) as home, home.room(device) as room:
+        assert room.current is not None
+        pasta = timers.start(Duration(minutes=5), place="kitchen", name="pasta")
+        other = timers.start(Duration(minutes=6), place="kitchen")
+        await until(lambda: len(device.timers) == 2)
+        shown = device.timers[pasta.id]
+        assert (shown.name, shown.total_seconds, shown.seconds_left, shown.is_active) == ("pasta", 300, 300, True)
+        clock.now += 60
+        timers.pause(pasta)
+        await until(lambda: not device.timers[pasta.id].is_active)
+        assert device.timers[pasta.id].seconds_left == 240
+        await device.reboot()
+        await until(lambda: len(device.timers) == 2)
+        assert device.timers[pasta.id].seconds_left == 240
+        timers.cancel(pasta)
+        await until(lambda: len(device.timers) == 1)
+        clock.now += 300
+        scheduler.timers.tick()
+        await until(lambda: device.ringing)
+        assert other.id not in device.timers
+        assert not device.heard, "the device rings by itself"
+        await until(lambda: room.status().sounding == "timer")
+        await room.stop()
+        assert (await device.until("MediaPlayerCommandRequest")).data["announcement"]
+        assert not timers.ringing()
+
+
+async def test_mute_and_volume_are_set_at_the_device_and_seen_from_there() -> None:
+    device = EsphomeDevice()
+    async with room_of(device) as room:
+        await until(lambda: room.status().volume == 0.5)
+        await room.set_volume(0.3)
+        await until(lambda: device.assistant.player.volume == pytest.approx(0.3))
+        device.assistant.player.volume = 0.7
+        device.assistant.player.command("UNMUTE", announcement=False)
+        await until(lambda: room.status().volume == pytest.approx(0.7))
+        await room.set_muted(True)
+        await until(lambda: device.assistant.muted)
+        assert not await device.wake()
+        await room.set_muted(False)
+        await until(lambda: not device.assistant.muted)
+        assert not room.status().muted
+        await device.reboot()
+        await until(lambda: room.reconnections == 1)
+        assert room.status().volume == 0.5, "the device keeps its own"
+        assert (await turn(device))[-1].type == "RUN_END"
+
+
+async def test_a_bare_speaker_is_as_loud_as_the_room_is_set_to() -> None:
+    device = EsphomeDevice(output="speaker")
+    async with room_of(device) as room:
+        await turn(device)
+        await room.set_volume(0.25)
+        await until(lambda: device.state is State.IDLE)
+        await turn(device)
+        loud, soft = (max(memoryview(bytes(heard.pcm)).cast("h")) for heard in device.heard)
+        assert soft < loud / 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "active", "missing"),
+    [
+        (None, ["okay_nabu"], ""),
+        (["Hey Jarvis"], ["hey_jarvis"], ""),
+        (["hey_jarvis"], ["hey_jarvis"], ""),
+        (["computer"], ["okay_nabu"], "does not know the wake word computer"),
+        (["okay_nabu", "hey_jarvis"], ["okay_nabu"], "wake word hey_jarvis, or has no room for it"),
+    ],
+)
+async def test_the_device_listens_for_the_configured_words(
+    wanted: list[str] | None, active: list[str], missing: str
+) -> None:
+    device = EsphomeDevice()
+    async with room_of(device, wake_words=wanted) as room:
+        await until(lambda: device.active_wake_words == active)
+        assert missing in room.status().message
+
+
+@pytest.mark.parametrize("takes", [True, False])
+async def test_the_wake_words_of_the_house_are_downloaded_by_devices_that_can(tmp_path: Path, takes: bool) -> None:
+    manifest = {
+        "type": "micro",
+        "wake_word": "Hey House",
+        "trained_languages": ["en"],
+        "model": "x.tflite",
+        "micro": {},
+    }
+    (tmp_path / "hey_house.json").write_text(json.dumps(manifest))
+    (tmp_path / "hey_house.tflite").write_bytes(bytes(range(200)))
+    (tmp_path / "broken.json").write_text("{")
+    device = EsphomeDevice(takes_wake_words=takes, most_active_wake_words=2)
+    own = house(wake={"custom_directory": str(tmp_path)})
+    async with device, own as home, home.room(device, wake_words=["Hey House"]) as room:
+        if takes:
+            await until(lambda: device.active_wake_words == ["hey_house"])
+            assert device.downloaded == {"hey_house": bytes(range(200))}
+        else:
+            assert "does not know the wake word Hey House" in room.status().message
