@@ -5,11 +5,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from satellite.cli.doctor import chat_providers, household, ollama_server
+from satellite.cli.doctor import chat_providers, devices, household, ollama_server
 from satellite.cli.doctor.findings import Finding, State, Target
 from satellite.config.loader import parse
 from satellite.system.nvidia import gpus
 from satellite.wire import client
+from satellite.wire.browsing import DeviceKind, FoundDevice
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer
@@ -167,3 +168,14 @@ async def test_files_and_programs_in_place_of_sound_devices_are_tried(tmp_path: 
     findings = await found("sound", "microphone: {command: [no-such]}\nspeaker: {command: [no-such]}")
     assert findings["microphone no-such"].state is State.BAD
     assert findings["speaker no-such"].seen == "there is no such program"
+
+
+async def test_devices_that_no_room_names_are_mentioned() -> None:
+    voice = FoundDevice(DeviceKind.ESPHOME, "voice-09f3ab", ("192.0.2.1",), 6053, friendly_name="Voice PE")
+    pi = FoundDevice(DeviceKind.WYOMING, "pi", ("192.0.2.2",), 10_700)
+    config = parse("rooms: [{name: a, uri: 'tcp://192.0.2.2:10700'}]\nzeroconf: {enabled: false}\n")
+    (finding,) = devices.unnamed(config, [voice, pi])
+    assert is_like(finding, State.NOTE, "Voice PE at esphome://192.0.2.1:6053: found", "rooms adopt")
+    assert " pi " not in finding.seen
+    assert devices.unnamed(config, [pi]) == []
+    assert await devices.CHECKS["devices"](Target(config, None, NOBODY)) == []

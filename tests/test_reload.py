@@ -11,7 +11,7 @@ from satellite.config.rooms import WyomingRoomSettings
 from satellite.config.settings import Config
 from satellite.daemon.daemon import Daemon
 from satellite.daemon.reload import merge
-from satellite.daemon.serving import Reloader
+from satellite.daemon.serving import Reloader, ReloadRequests
 from satellite.errors import ConfigError
 from satellite.rooms.room import LinkState
 from tests.doubles.satellite import ScriptedSatellite
@@ -91,7 +91,7 @@ async def test_what_is_said_when_little_works_is_kept(daemon: RunningDaemon) -> 
 async def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "config.yaml"
     daemon = Daemon(Config())
-    reloader = Reloader(daemon, file)
+    reloader = Reloader(daemon, file, ReloadRequests(file))
     folder = tmp_path / "words"
     folder.symlink_to(folder)  # which cannot be entered, as that of another user
     for content, refusal in (

@@ -125,7 +125,7 @@ def _conversation(commands: _Commands) -> None:
     command.add_argument("--speaker", help="speaker of a multi-speaker voice")
 
     summary = "list the rooms of a running daemon, find devices, make them rooms"
-    _rooms(commands.add("rooms", summary, "satellite rooms", "satellite rooms discover", uri=True))
+    _rooms(commands.add("rooms", summary, "satellite rooms", "sudo satellite rooms adopt", uri=True))
 
     command = commands.add(
         "announce", "speak a text in rooms", 'satellite announce kitchen "Dinner is ready."', uri=True
@@ -144,6 +144,20 @@ def _rooms(parser: argparse.ArgumentParser) -> None:
     )
     actions.add("discover", "find devices on the network, and whether they are free", "satellite rooms discover")
     actions.add("devices", "list the microphones and speakers of this machine", "satellite rooms devices")
+    examples = ("sudo satellite rooms adopt", "sudo satellite rooms adopt --address 192.168.1.30 --room kitchen --yes")
+    adopt = actions.add("adopt", "make a device on the network a room", *examples, uri=True)
+    adopt.add_argument("--room", metavar="NAME", type=_text, help="name of the room (default: that of the device)")
+    adopt.add_argument(
+        "--address", metavar="HOST", help="HOST, HOST:PORT, tcp://… or esphome://… (default: looks for it)"
+    )
+    adopt.add_argument("--key-file", type=Path, metavar="FILE", help="file with the encryption key that the device has")
+    adopt.add_argument("--yes", action="store_true", help="ask nothing; so does --json")
+    adopt.add_argument("--silent", action="store_true", help="speak no sentence in the new room")
+    adopt.add_argument("--list", action="store_true", help="only list the devices, as `discover` does")
+    forget = actions.add(
+        "forget", "take a room out of the configuration", "sudo satellite rooms forget kitchen", uri=True
+    )
+    forget.add_argument("name", metavar="NAME", help="name of the room")
     _room_controls(actions)
 
 

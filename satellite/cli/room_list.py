@@ -1,4 +1,4 @@
-"""`satellite rooms`: the rooms of the daemon, satellites in the network, and this machine's sound devices."""
+"""`satellite rooms`: the rooms of the daemon, devices in the network, and this machine's sound devices."""
 
 import argparse
 import asyncio
@@ -9,16 +9,18 @@ from rich.text import Text
 
 from satellite.cli import room_controls
 from satellite.cli.status_page import plain_table, rooms_table
-from satellite.config.settings import Config
-from satellite.daemon import config_check
-from satellite.errors import ConfigError
 from satellite.rooms.host.devices import DeviceInfo, list_devices
 from satellite.wire import client
-from satellite.wire.discovery import discover
 
 
 async def run(args: argparse.Namespace) -> int:
     """Do what was asked for; `list`, and what is done with a room, need a running daemon."""
+    if args.action_of_rooms in ("adopt", "discover", "forget"):
+        # Imported late: the library for ESPHome's API takes a while.
+        from satellite.cli.adopt import command
+
+        actions = {"adopt": command.adopt, "discover": command.discover, "forget": command.forget}
+        return await actions[args.action_of_rooms](args)
     if "room" in args:
         return await room_controls.run(args)
     if args.action_of_rooms == "devices":
@@ -28,15 +30,11 @@ async def run(args: argparse.Namespace) -> int:
         else:
             _print_devices(devices)
         return 0
-    if args.action_of_rooms == "discover":
-        found = await discover(_own_ports(args))
-    else:
-        found = (await client.status(args.uri))["rooms"]
+    rooms = (await client.status(args.uri))["rooms"]
     if args.json:
-        print(json.dumps({"rooms": found}, ensure_ascii=False))
+        print(json.dumps({"rooms": rooms}, ensure_ascii=False))
     else:
-        none = "no rooms are configured" if args.action_of_rooms == "list" else "no satellites found on the network"
-        Console().print(rooms_table(found) if found else none)
+        Console().print(rooms_table(rooms) if rooms else "no rooms are configured; satellite rooms adopt makes one")
     return 0
 
 
@@ -48,13 +46,3 @@ def _print_devices(devices: dict[str, list[DeviceInfo]]) -> None:
             cells = (one["host_api"], str(one["rate"]), str(one["channels"]))
             table.add_row(str(one["number"]), Text(one["name"]), *cells, "default" if one["default"] else "")
         console.print(table if found else f"no {kind}")
-
-
-def _own_ports(args: argparse.Namespace) -> list[int]:
-    """Return the configured daemon's ports, or the defaults where the system's configuration cannot be read."""
-    try:
-        config = config_check.load(args.config)
-    except ConfigError:
-        config = Config()
-    # Else the daemon itself would be found among the satellites.
-    return [port for port, _ in config.ports.values()]

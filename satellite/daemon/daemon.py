@@ -43,7 +43,7 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.media_sources import MediaSources
-from satellite.services.session import ALL_STAGES, Session
+from satellite.services.session import ALL_STAGES, Command, Session
 from satellite.skills.home_assistant.players import HomeAssistantPlayers
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
@@ -70,10 +70,16 @@ _PROBE_SECONDS = 3.0
 class Daemon:
     """The whole program. Use it as `async with`; inside, it serves."""
 
-    def __init__(self, config: Config, *, free_ports: bool = False) -> None:
-        """Build it; with `free_ports` it listens on whatever ports are free instead of the configured ones."""
+    def __init__(
+        self, config: Config, *, free_ports: bool = False, commands: Mapping[str, Command] | None = None
+    ) -> None:
+        """Build it; with `free_ports` it listens on whatever ports are free instead of the configured ones.
+
+        `commands` of the process are answered over Wyoming beside its own.
+        """
         self.config = config
         self._free_ports = free_ports
+        self._process_commands = commands or {}
         self.background = Background()
         """All tasks that outlive a request."""
 
@@ -304,12 +310,16 @@ class Daemon:
 
     def _handler(self, stages: frozenset[Stage]) -> Handler:
         controls_home = self.config.home_assistant.url is not None
-        commands = {"status": self._status_with_runs, "metrics": self._metrics, "announce": self._announcer.announce}
+        commands: dict[str, Command] = {
+            "status": self._status_with_runs,
+            "metrics": self._metrics,
+            "announce": self._announcer.announce,
+        }
         rooms = RoomCommands(self._controls)
 
         async def serve(connection: Connection) -> None:
-            # Without authentication, only this machine may open microphones and have addresses fetched.
-            own = {"room": rooms.run} if connection.is_local else {}
+            # Without authentication, only this machine may open microphones, have addresses fetched, and reload.
+            own = {"room": rooms.run, **self._process_commands} if connection.is_local else {}
             known = commands | own
             await Session(connection, self._stages, self.bus, stages, known, controls_home=controls_home).serve()
 

@@ -1,4 +1,4 @@
-"""The daemon as a process: signals, systemd, and reloading the configuration on SIGHUP."""
+"""The daemon as a process: signals, systemd, and reloading the configuration on SIGHUP or by a command."""
 
 import asyncio
 import gc
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from satellite.config import loader
 from satellite.config.settings import Config, DeadlineSettings, stt_patience, tts_patience
 from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
@@ -28,9 +29,10 @@ _TTS_CALL_CHARACTERS = 240
 async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status; a second signal ends the process at once."""
     stop = asyncio.Event()
-    daemon = Daemon(config)
-    reloader = Reloader(daemon, path, verbose=verbose)
-    Signals(stop.set, reloader.wanted.set)
+    requests = ReloadRequests(path)
+    daemon = Daemon(config, commands={"reload": requests.answer})
+    reloader = Reloader(daemon, path, requests, verbose=verbose)
+    Signals(stop.set, requests.wanted.set)
     supervisor = Supervisor(
         lambda: daemon.line + reloader.result, daemon.threads, lambda: _longest_call(daemon.config.deadlines)
     )
@@ -59,16 +61,29 @@ async def serve(config: Config, path: Path | None, *, verbose: bool = False) -> 
     return 1 if daemon.background.broken.is_set() else 0
 
 
-class Reloader:
-    """Reads the configuration again when `wanted` is set; an invalid one changes nothing."""
+class ReloadRequests:
+    """Asks for the configuration to be read again, by a signal or by a command over Wyoming."""
 
-    def __init__(self, daemon: Daemon, path: Path | None, *, verbose: bool = False) -> None:
-        """Read the file at `path`; with `verbose` its `log_level` is ignored."""
+    def __init__(self, path: Path | None) -> None:
         self.wanted = asyncio.Event()
+        self._file = path or loader.SYSTEM_CONFIG
+
+    async def answer(self, _request: dict[str, object]) -> dict[str, object]:
+        """Ask for it, and return the name of the file."""
+        self.wanted.set()
+        return {"config": str(self._file.absolute())}
+
+
+class Reloader:
+    """Reads the configuration again when it is wanted; an invalid one changes nothing."""
+
+    def __init__(self, daemon: Daemon, path: Path | None, requests: ReloadRequests, *, verbose: bool = False) -> None:
+        """Read the file at `path`; with `verbose` its `log_level` is ignored."""
         self.result = ""
         """What the status line says of the last attempt; empty where there is nothing to say."""
 
         self._daemon = daemon
+        self._wanted = requests.wanted
         self._path = path
         self._verbose = verbose
 
@@ -76,8 +91,8 @@ class Reloader:
         """Reload whenever it is wanted, until cancelled; `begin` and `end` are called around it."""
         await self._daemon.ready()
         while True:
-            await self.wanted.wait()
-            self.wanted.clear()
+            await self._wanted.wait()
+            self._wanted.clear()
             begin()
             try:
                 await self.reload()

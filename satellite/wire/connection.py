@@ -96,9 +96,11 @@ class Connection:
     @property
     def is_local(self) -> bool:
         """Whether the peer is on this machine."""
-        peer = self._writer.get_extra_info("peername")
+        peer, own = self._writer.get_extra_info("peername"), self._writer.get_extra_info("sockname")
         if not isinstance(peer, tuple):
             return False
+        if own is not None and peer[0] == own[0]:  # the daemon listens at an address of the network alone
+            return True
         address = ipaddress.ip_address(peer[0].partition("%")[0])
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return (mapped or address).is_loopback

@@ -12,16 +12,16 @@ import logging
 import re
 import socket
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import ifaddr
 from zeroconf import Error as ZeroconfError
-from zeroconf import InterfaceChoice, IPVersion, ServiceInfo, ServiceStateChange
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+from zeroconf import InterfaceChoice, IPVersion, ServiceInfo
+from zeroconf.asyncio import AsyncZeroconf
 
-from satellite.net.binding import EVERYWHERE, host_and_port
+from satellite.net.binding import EVERYWHERE
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -218,35 +218,3 @@ def _info(name: str, port: int, addresses: Iterable[str]) -> ServiceInfo:
         addresses=[ipaddress.ip_address(address).packed for address in addresses],
         server=f"{server}.local.",
     )
-
-
-async def discover(own_ports: Collection[int] = (), seconds: float = 3.0) -> list[dict[str, str]]:
-    """Return the Wyoming services that are announced within `seconds`: `room` (their name) and `uri`.
-
-    Those at `own_ports` of this machine are left out: they are the daemon itself.
-    """
-    found: set[str] = set()
-
-    def note(zeroconf: object, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        if state_change is ServiceStateChange.Added:
-            found.add(name)
-
-    network = AsyncZeroconf(ip_version=IPVersion.V4Only)
-    try:
-        browser = AsyncServiceBrowser(network.zeroconf, _TYPE, handlers=[note])
-        await asyncio.sleep(seconds)
-        await browser.async_cancel()
-        infos = [await network.async_get_service_info(_TYPE, name, timeout=1000) for name in sorted(found)]
-    finally:
-        await network.async_close()
-    here = {one.address for one in interfaces()}
-    return [
-        {
-            "room": info.name.removesuffix(f".{_TYPE}"),
-            "uri": f"tcp://{host_and_port(info.parsed_addresses()[0], info.port)}",
-        }
-        for info in infos
-        if info is not None
-        and info.parsed_addresses()
-        and not (info.port in own_ports and here & set(info.parsed_addresses()))
-    ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from satellite.cli.doctor import chat_providers, gpu, household, machine, ollama_server, unit
+from satellite.cli.doctor import chat_providers, devices, gpu, household, machine, ollama_server, unit
 from satellite.cli.doctor.findings import Check, Finding, State, Target, bad, good, note
 from satellite.config import loader
 from satellite.config.settings import Config
@@ -49,6 +49,7 @@ async def run(args: argparse.Namespace) -> int:
 async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
     """Yield what all checks find on this machine, and of the daemon at `uri`."""
     checks = machine.CHECKS | gpu.CHECKS | household.CHECKS | ollama_server.CHECKS | chat_providers.CHECKS
+    checks |= devices.CHECKS
     config, finding = _configured(path)
     yield finding
     if config is None:
@@ -65,7 +66,7 @@ async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
             yield finding
 
 
-_OF_THE_CONFIGURATION = ("models", "disk", "ports", "hosted", "ollama", "elsewhere", "sound")
+_OF_THE_CONFIGURATION = ("models", "disk", "ports", "hosted", "ollama", "elsewhere", "sound", "devices")
 """Checks that mean nothing where the configuration could not be read."""
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from satellite.skills.timers.timers import LONGEST_SECONDS, MOST, Duration, Timer, TimerState
+from satellite.system.files import replace_file
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -68,29 +68,14 @@ class TimerFile:
         with self._writing:
             if number <= self._written:
                 return
-            self._replace(json.dumps({"version": _VERSION, "timers": [asdict(timer) for timer in timers]}, indent=1))
+            replace_file(
+                self.path, json.dumps({"version": _VERSION, "timers": [asdict(timer) for timer in timers]}, indent=1)
+            )
             self._written = number
 
     def close(self) -> None:
         """Release the lock; may be called twice."""
         self._lock.release(force=True)
-
-    def _replace(self, text: str) -> None:
-        # In the same folder: renaming is atomic only within a file system.
-        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=".timers-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        finally:
-            Path(name).unlink(missing_ok=True)  # it is left over where something failed
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or a power cut could undo the renaming
-        finally:
-            os.close(folder)
 
     def _rename_unreadable(self, why: str) -> None:
         number = 1

@@ -1,0 +1,61 @@
+"""Devices on the network that may become rooms, and what keeps one from it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from satellite.wire.browsing import FoundDevice
+
+
+class CandidateState(StrEnum):
+    """Whether a device can become a room."""
+
+    FREE = "free"
+    NO_KEY = "no-key"
+    """It is free and takes a key, which it does not have yet."""
+
+    LOCKED = "locked"
+    """It has a key that is not known here."""
+
+    HELD = "held"
+    """Another server has it."""
+
+    OURS = "ours"
+    """The configuration names it already."""
+
+    NO_SATELLITE = "no-satellite"
+    """It is not made for conversations."""
+
+    OFF = "off"
+
+
+ADOPTABLE = (CandidateState.FREE, CandidateState.NO_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A device and whether it can become a room."""
+
+    device: FoundDevice
+    state: CandidateState
+    message: str
+    """The state as a sentence, with what to do where it is not free."""
+
+    key: str = field(default="", repr=False)
+    """The key, in base64, with which it was reached; empty where that took none."""
+
+    has_wake_words: bool = True
+    """Whether the device listens for wake words itself, as far as it says so."""
+
+
+def named_in(uris: Iterable[str], device: FoundDevice) -> bool:
+    """Return whether one of the rooms' `uris` is that of the device."""
+    known = {device.mac, *device.addresses, device.name.lower(), f"{device.name.lower()}.local"} - {""}
+    for uri in uris:
+        parts = urlsplit(uri)
+        host = (parts.hostname or parts.path).lower().removesuffix(".")
+        same_port = (parts.port or device.port) == device.port
+        if same_port and (host in known or host.replace(":", "").replace("-", "") in known):
+            return True
+    return False

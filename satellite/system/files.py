@@ -1,0 +1,30 @@
+"""Files that are replaced as a whole: a reader, and a power cut, find the old content or the new one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def replace_file(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """Write `text` to `path` in one step; raises OSError, and then `path` is as it was.
+
+    The file gets the permissions `mode` and, if given, the user and group `owner`.
+    """
+    # In the same folder: renaming is atomic only within a file system.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)  # it is left over where something failed
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or a power cut could undo the renaming
+    finally:
+        os.close(folder)

@@ -1,0 +1,110 @@
+"""Devices for rooms that announce themselves on the network: Wyoming satellites and ESPHome devices."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from satellite.errors import shown
+from satellite.net.binding import host_and_port
+from satellite.wire.discovery import interfaces
+
+_BROWSE_SECONDS = 3.0
+_DETAILS_MS = 1000
+
+
+class DeviceKind(StrEnum):
+    """The protocol that a device speaks; the value is its name for people."""
+
+    WYOMING = "Wyoming"
+    ESPHOME = "ESPHome"
+
+
+_TYPES = {"_wyoming._tcp.local.": DeviceKind.WYOMING, "_esphomelib._tcp.local.": DeviceKind.ESPHOME}
+_SCHEMES = {DeviceKind.WYOMING: "tcp", DeviceKind.ESPHOME: "esphome"}
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDevice:
+    """A device as it announces itself; nothing of it is proven."""
+
+    kind: DeviceKind
+    name: str
+    """Its name on the network, fit for messages."""
+
+    addresses: tuple[str, ...]
+    """Its IP addresses, at least one."""
+
+    port: int
+    mac: str = ""
+    """Twelve hexadecimal digits, of an ESPHome device."""
+
+    friendly_name: str = ""
+    project: str = ""
+    """What it is, such as `esphome.voice-pe`."""
+
+    @property
+    def uri(self) -> str:
+        """Return its address as a room's `uri`."""
+        return device_uri(self.kind, self.addresses[0], self.port)
+
+
+def device_uri(kind: DeviceKind, host: str, port: int) -> str:
+    """Return the address of a device as a room's `uri`."""
+    return f"{_SCHEMES[kind]}://{host_and_port(host, port)}"
+
+
+async def browse(
+    own_ports: Collection[int] = (),
+    seconds: float = _BROWSE_SECONDS,
+    through: Sequence[str] | InterfaceChoice = InterfaceChoice.All,
+) -> list[FoundDevice]:
+    """Return the devices that are announced within `seconds` on the interfaces `through`, sorted by name.
+
+    Wyoming services at `own_ports` of this machine are left out: they are the daemon itself.
+    """
+    found: set[tuple[str, str]] = set()
+
+    def note(zeroconf: object, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if state_change is ServiceStateChange.Added:
+            found.add((service_type, name))
+
+    network = AsyncZeroconf(interfaces=through, ip_version=IPVersion.V4Only)
+    try:
+        browser = AsyncServiceBrowser(network.zeroconf, list(_TYPES), handlers=[note])
+        await asyncio.sleep(seconds)
+        await browser.async_cancel()
+        infos = [AsyncServiceInfo(*one) for one in sorted(found)]
+        await asyncio.gather(*(info.async_request(network.zeroconf, _DETAILS_MS) for info in infos))
+    finally:
+        await network.async_close()
+    here = {one.address for one in interfaces()}
+    devices = [_device(info) for info in infos if info.port and info.parsed_addresses()]
+    return sorted(
+        (
+            device
+            for device in devices
+            if device.kind is not DeviceKind.WYOMING or device.port not in own_ports or not here & set(device.addresses)
+        ),
+        key=lambda device: device.name,
+    )
+
+
+def _device(info: AsyncServiceInfo) -> FoundDevice:
+    assert info.port
+    return FoundDevice(
+        kind=_TYPES[info.type],
+        name=shown(info.name.removesuffix(f".{info.type}")),
+        addresses=tuple(info.parsed_addresses()),
+        port=info.port,
+        mac=_text(info, b"mac").lower(),
+        friendly_name=_text(info, b"friendly_name"),
+        project=_text(info, b"project_name"),
+    )
+
+
+def _text(info: AsyncServiceInfo, key: bytes) -> str:
+    return shown((info.properties.get(key) or b"").decode("utf-8", "replace"))

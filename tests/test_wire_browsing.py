@@ -1,0 +1,39 @@
+"""Devices are found by zeroconf on the loopback interface, without the daemon itself."""
+
+import pytest
+from zeroconf import ServiceInfo
+from zeroconf.asyncio import AsyncZeroconf
+
+from satellite.wire.browsing import DeviceKind, FoundDevice, browse
+from tests.doubles.esphome import EsphomeDevice
+
+LOOPBACK = ["127.0.0.1"]
+
+
+@pytest.mark.slow
+async def test_satellites_and_esphome_devices_are_found_and_the_daemon_is_not() -> None:
+    async with (
+        EsphomeDevice(name="voice-09f3ab", friendly_name="Red \x1b[31m") as device,
+        AsyncZeroconf(interfaces=LOOPBACK) as network,
+    ):
+        await network.async_register_service(device.service())
+        for name, port in (("Kitchen (upstairs)", 21_700), ("satellite-itself", 10_600)):
+            address = "_wyoming._tcp.local."
+            info = ServiceInfo(address, f"{name}.{address}", port=port, parsed_addresses=LOOPBACK, server="pi.local.")
+            await network.async_register_service(info)
+        ours = ("Kitchen (upstairs)", "voice-09f3ab", "satellite-itself")  # of other tests beside them
+        found = [one for one in await browse([10_600], through=LOOPBACK) if one.name in ours]
+        assert found == [
+            FoundDevice(DeviceKind.WYOMING, "Kitchen (upstairs)", ("127.0.0.1",), 21_700),
+            FoundDevice(
+                DeviceKind.ESPHOME,
+                "voice-09f3ab",
+                ("127.0.0.1",),
+                device.port,
+                mac="20f83b000001",
+                friendly_name="Red \\x1b[31m",
+                project="Nabu Casa.Home Assistant Voice PE",
+            ),
+        ]
+        assert [one.uri for one in found] == ["tcp://127.0.0.1:21700", f"esphome://127.0.0.1:{device.port}"]
+        assert "satellite-itself" in [one.name for one in await browse([21_700], through=LOOPBACK)]
