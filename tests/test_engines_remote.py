@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
 from wyoming.event import Event, Eventable
 from wyoming.info import Info
 from wyoming.wake import Detection as WyomingDetection
 
-from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, AudioFormat, read_wav, to_float
 from satellite.config.loader import parse
-from satellite.config.settings import SttSettings, WakeSettings
+from satellite.config.settings import SttSettings, TtsSettings, WakeSettings
 from satellite.engines.protocols import Detection, Transcription, VoiceChoice, WakeStream
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote.wake import RemoteWakeWords
+from satellite.engines.tts.level import TARGET_LUFS, loudness
+from satellite.engines.tts.limiter import CEILING
 from satellite.errors import SpeechToTextError, Stage, TextToSpeechError, WakeWordError
 from satellite.services.info import describe
 from satellite.wire import client
@@ -109,8 +112,9 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
         assert stt.languages == ["en"]
         heard = (await stt.transcribe(NABU, speech=SPEECH)).text
         assert "nab" in heard.lower()
+        assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == heard  # the server judges
         asked = (first.connections, second.connections)
-        assert (await stt.transcribe(NABU, speech=[0.1] * len(SPEECH))).text == ""
+        assert (await stt.transcribe(SILENCE, speech=SPEECH)).text == ""
         assert (first.connections, second.connections) == asked
         with pytest.raises(SpeechToTextError, check=lambda error: error.code == "stt-unsupported-language"):
             await stt.transcribe(NABU, speech=SPEECH, language="xx")
@@ -121,6 +125,21 @@ async def test_speech_is_understood_elsewhere(daemon: RunningDaemon) -> None:
         assert hosts.summary.endswith(f":{second.port} answers")
         await first.open()
         await until(lambda: "nothing answers" not in hosts.summary)
+
+
+@pytest.mark.parametrize(("decibels", "peak"), [(-60, 0.08), (-30, 0.5), (0, None)])
+async def test_quiet_speech_is_sent_louder(daemon: RunningDaemon, decibels: float, peak: float | None) -> None:
+    samples = np.frombuffer(NABU, np.int16) / 32768
+    quiet = np.round(samples / np.abs(samples).max() * 0.8 * 10 ** (decibels / 20) * 32768).astype(np.int16)
+    info = describe(daemon.daemon.engines, frozenset({Stage.STT}))
+    async with scripted(Stage.STT, info, "audio-stop", Transcript(text="Nabu.")) as (hosts, received):
+        await transcriber(hosts).transcribe(quiet.tobytes(), speech=[0.0] * len(SPEECH))
+    sent = np.frombuffer(b"".join(event.payload or b"" for event in received if event.type == "audio-chunk"), np.int16)
+    assert len(sent) == len(quiet)
+    if peak is None:
+        assert (sent == quiet).all()
+    else:
+        assert np.abs(sent).max() / 32768 == pytest.approx(peak, rel=0.1)
 
 
 async def test_language_and_vocabulary_are_passed_on(daemon: RunningDaemon) -> None:
@@ -185,7 +204,7 @@ async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
         return b"".join([pcm async for pcm in sound])
 
     async with two(daemon, Stage.TTS) as (hosts, first, _second):
-        tts = RemoteSynthesizer(hosts, voice=None)
+        tts = RemoteSynthesizer(hosts, TtsSettings())
         assert tts.voices[0].name == "en_US-joe-medium"
         speaker = await tts.speaker(VoiceChoice(language="en-GB"))
         assert speaker.format.rate == 22_050
@@ -196,6 +215,42 @@ async def test_words_are_spoken_elsewhere(daemon: RunningDaemon) -> None:
         assert again == pytest.approx(np.frombuffer(spoken, np.int16), abs=40)  # windows are cut anew every time
         with pytest.raises(TextToSpeechError, check=lambda error: error.code == "tts-unknown-voice"):
             await tts.speaker(VoiceChoice("nobody"))
+
+
+@pytest.mark.parametrize("level", [0.02, 0.2, 1.0])
+@pytest.mark.parametrize("layout", [AudioFormat(22_050, 2, 1), AudioFormat(48_000, 2, 2), AudioFormat(16_000, 4, 1)])
+async def test_the_voices_of_servers_are_as_loud_as_others(
+    daemon: RunningDaemon, level: float, layout: AudioFormat
+) -> None:
+    seconds = np.arange(2 * layout.rate) / layout.rate
+    words = level * np.sin(2 * np.pi * 300 * seconds) * (np.sin(2 * np.pi * seconds) > 0)
+    words[-layout.rate // 5 :] *= 4  # a shout
+    samples = np.repeat(words.clip(-1, 1), layout.channels) * (2 ** (8 * layout.width - 1) - 1)
+    pcm = samples.astype(f"<i{layout.width}").tobytes()
+
+    async def serve(connection: Connection) -> None:
+        async for event in connection:
+            if event.type == "describe":
+                await connection.send(describe(daemon.daemon.engines, frozenset({Stage.TTS})))
+            elif event.type == "synthesize":
+                form = {"rate": layout.rate, "width": layout.width, "channels": layout.channels}
+                await connection.send(AudioStart(**form), AudioChunk(audio=pcm, **form), AudioStop())
+
+    server = Server(AllowedNetworks(()), Timeouts(), max_connections=9)
+    try:
+        hosts = Hosts(Stage.TTS, [f"tcp://127.0.0.1:{await server.listen('127.0.0.1', 0, serve)}"], 20)
+        await hosts.load()
+        found = []
+        for volume in (1.0, 0.5):
+            speaker = await RemoteSynthesizer(hosts, TtsSettings(volume=volume)).speaker(VoiceChoice())
+            assert speaker.format == AudioFormat(layout.rate)
+            heard = to_float(b"".join([pcm async for pcm in speaker.speak("Words.")]))
+            assert np.abs(heard).max() <= CEILING + 1e-3
+            found.append(loudness(heard, layout.rate))
+        assert found[0] == pytest.approx(TARGET_LUFS, abs=1)
+        assert found[1] == pytest.approx(TARGET_LUFS - 6, abs=1.5)
+    finally:
+        await server.close()
 
 
 async def test_a_server_without_the_stage_is_of_no_use(daemon: RunningDaemon) -> None:

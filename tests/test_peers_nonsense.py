@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from satellite.config.rooms import WyomingRoomSettings
-from satellite.config.settings import SttSettings
+from satellite.config.settings import SttSettings, TtsSettings
 from satellite.engines.protocols import VoiceChoice
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
@@ -128,7 +128,7 @@ async def test_whatever_a_server_says_of_itself(field: str) -> None:
             await hosts.load()
             assert "\n" not in hosts.summary
             names = [*RemoteTranscriber(hosts, SttSettings()).languages]
-            for voice in RemoteSynthesizer(hosts, voice=None).voices:
+            for voice in RemoteSynthesizer(hosts, TtsSettings()).voices:
                 names += [voice.name, *voice.languages, *voice.speakers]
             assert all(isinstance(name, str) for name in names)
 
@@ -148,7 +148,7 @@ async def test_whatever_a_server_hears(answer: dict[str, Any]) -> None:
     async with peer(audio_stop=[answer]) as one:
         hosts = Hosts(Stage.STT, [one.uri], 10)
         with pytest.raises(SatelliteError) as caught:
-            await RemoteTranscriber(hosts, SttSettings()).transcribe(bytes(32_000), speech=SPEECH)
+            await RemoteTranscriber(hosts, SttSettings()).transcribe(bytes(range(256)) * 125, speech=SPEECH)
         assert caught.value.code.startswith("stt-")
 
 
@@ -164,7 +164,7 @@ async def test_whatever_a_server_speaks(field: str) -> None:
             hosts = Hosts(Stage.TTS, [one.uri], 10)
             await hosts.load()
             with pytest.raises(SatelliteError) as caught:
-                await RemoteSynthesizer(hosts, voice=None).speaker(VoiceChoice())
+                await RemoteSynthesizer(hosts, TtsSettings()).speaker(VoiceChoice())
             assert caught.value.code.startswith("tts-")
             with pytest.raises(SatelliteError):
                 await client.say(one.uri, "Hello")

@@ -7,7 +7,7 @@ computing and the network take comes on top, for all alike; only the words of a 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -25,11 +25,12 @@ from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.models.spec import ModelSpec
 from satellite.pipeline.completeness import Completeness, completeness
-from satellite.pipeline.pause_detector import PauseDetector
-from satellite.pipeline.turn_detection import TurnDetector, TurnState
+from satellite.pipeline.recording import CommandRecording
+from satellite.pipeline.turn_detection import TurnDetector, TurnState, repairable
 from satellite.skills.grammar import Grammar
 from satellite_bench import microvad
-from satellite_bench.splicing import Spliced, Words, spliced
+from satellite_bench.conditions import speech_level
+from satellite_bench.splicing import Spliced, Words, speech_bounds, spliced
 from satellite_bench.stats import Summary, as_json, summarise
 
 OURS = "satellite"
@@ -38,17 +39,28 @@ _SEED = 20_26
 _THRESHOLD = 0.5
 """Of speech, the configuration's default."""
 
-_SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_SENTENCES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.9)
 """Silence in seconds after a sentence that may go on: a curve, with the configuration's default on it."""
+
+_REPAIRABLE = (0.2, 0.3, 0.4, 0.5)
+"""The same where the command is taken up again if more speech comes."""
 
 _FIXED = (0.3, 0.5, 0.7, 0.9)
 """The same whatever is said, and however."""
 
-NATURAL_PAUSES = {300: 7.3, 500: 2.6, 800: 1.5}
+_LONGEST_SECONDS = 60.0
+
+NATURAL_PAUSES = {300: 7.3, 500: 2.6, 800: 1.5, 1000: 0.8}
 """In how many of a hundred orders the longest pause has at least so many milliseconds, by loudness.
 
 Counted in 619 spontaneous orders by more than fifty people (Picovoice/speech-to-intent-benchmark, Apache-2.0).
 """
+
+BACKGROUND_DB = 10.0
+"""How much softer than the speaker a television is."""
+
+IN_TIME_MS = 1500.0
+"""How soon a command ends although a television speaks on."""
 
 Understand = Callable[[bytes, Sequence[float]], Awaitable[Completeness]]
 """Tells of canonical PCM and its probabilities of speech what the words say of the end."""
@@ -56,11 +68,11 @@ Understand = Callable[[bytes, Sequence[float]], Awaitable[Completeness]]
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What the VAD hears in a recording, and what the words are worth at each pause."""
+    """What the turn detector is given of a recording, and what the words are worth at each pause."""
 
     window_seconds: float
-    windows: Sequence[tuple[float, bool]]
-    """The probability of speech in each, and whether a pause has just begun by loudness."""
+    windows: Sequence[tuple[bool, bool, bool]]
+    """Whether somebody speaks in each, whether the voice fades, and whether it trails off."""
 
     words: Mapping[int, Completeness]
     """By the window at which the pause was taken for the end."""
@@ -76,6 +88,9 @@ class Found:
     recording: Spliced
     seconds: float | None
     """None where it never does, such as where it detected no speech."""
+
+    withdrawn: int = 0
+    """How many earlier ends were taken back, since the speaker went on."""
 
     @property
     def cut(self) -> bool:
@@ -99,6 +114,8 @@ class EndpointFigures:
     setting: str
     found: tuple[Found, ...] = field(repr=False)
     default: bool = False
+    repairs: bool = False
+    """Whether a command is taken up again if its speaker goes on."""
 
     def cut(self, *pauses: tuple[int, ...]) -> tuple[int, int]:
         """Return how many of the recordings with such pauses were cut, and how many there are."""
@@ -110,15 +127,29 @@ class EndpointFigures:
         cut, of = self.cut(*pauses)
         return 100 * cut / of if of else 0.0
 
-    def weighted_percent(self) -> float:
-        """Return how many of a hundred commands are cut, where pauses are as frequent as people make them.
+    def cut_weighted_percent(self) -> float:
+        """Return how many of a hundred commands are cut, where pauses are as frequent as people make them."""
+        return self._weighted_percent(lambda found: found.cut)
 
-        A pause counts as the longest spliced one that it is not shorter than.
-        """
+    def withdrawn_weighted_percent(self) -> float:
+        """Return in how many of a hundred an answer is begun and silenced again."""
+        return self._weighted_percent(lambda found: found.withdrawn > 0)
+
+    @property
+    def in_time(self) -> int:
+        """How many were heard to their end, and ended soon after it."""
+        return sum(not found.cut and found.lost_ms <= IN_TIME_MS for found in self.found)
+
+    def _weighted_percent(self, counts: Callable[[Found], bool]) -> float:
+        """Return the share that counts; a pause is taken for the longest spliced one that it is not shorter than."""
         kinds: list[tuple[int, ...]] = [(), *((length,) for length in NATURAL_PAUSES)]
         shares = [100.0, *NATURAL_PAUSES.values(), 0.0]
         weights = [share - longer for share, longer in pairwise(shares)]
-        return sum(weight * self.cut_percent(kind) / 100 for kind, weight in zip(kinds, weights, strict=True))
+        total = 0.0
+        for kind, weight in zip(kinds, weights, strict=True):
+            those = [found for found in self.found if found.recording.pauses_ms == kind]
+            total += weight * sum(map(counts, those)) / max(1, len(those))
+        return total
 
     def lost_ms(self, *pauses: tuple[int, ...]) -> Summary | None:
         """Return the time lost in those that were not cut; None where all were."""
@@ -134,7 +165,8 @@ class EndpointFigures:
             "setting": self.setting,
             "default": self.default,
             "cut": {label(kind): dict(zip(("cut", "of"), self.cut(kind), strict=True)) for kind in kinds},
-            "cut_weighted_percent": round(self.weighted_percent(), 2),
+            "cut_weighted_percent": round(self.cut_weighted_percent(), 2),
+            "withdrawn_weighted_percent": round(self.withdrawn_weighted_percent(), 2),
             "lost_ms": as_json(lost),
         }
 
@@ -146,6 +178,8 @@ class EndpointResult:
     corpus: str
     clips: int
     figures: list[EndpointFigures] = field(default_factory=list)
+    television: list[EndpointFigures] = field(default_factory=list)
+    """The same over the recordings without a pause, while another voice speaks on."""
 
 
 def kinds_of(found: Iterable[Found]) -> list[tuple[int, ...]]:
@@ -171,114 +205,140 @@ async def measure(
     recordings: list[Spliced] = []
     for number, clip in enumerate(corpus.clips, 1):
         on_progress(f"words of {number} of {len(corpus.clips)} clips")
-        recordings += await asyncio.to_thread(spliced, clip, words, chance)
-    ours = await _heard(recordings, understand, on_progress)
+        recordings += await asyncio.to_thread(spliced, clip, words, chance, tuple(NATURAL_PAUSES))
+    noisy = with_television([one for one in recordings if not one.pauses_ms], chance)
+    heard = await _heard([*recordings, *noisy], understand, on_progress)
+    ours, over_television = heard[: len(recordings)], heard[len(recordings) :]
     result = EndpointResult(corpus.name, len(corpus.clips))
     default = EndpointSettings()
-    for seconds in _SENTENCES:
-        settings = default.model_copy(update={"sentence_silence_seconds": seconds})
-        name = f"by the words, {seconds:g} s after a sentence"
-        result.figures.append(_ours(recordings, ours, name, settings, default=settings == default))
+    for setting in _settings(default):
+        result.figures.append(setting.figures(recordings, ours))
+        if setting.default:
+            result.television.append(setting.figures(noisy, over_television))
     deaf = [replace(heard, words={}) for heard in ours]
-    result.figures.append(_ours(recordings, deaf, "without the words", default))
+    result.figures.append(_Setting("without the words", default).figures(recordings, deaf))
     for seconds in _FIXED:
         settings = default.model_copy(update={"silence_seconds": seconds, "least_silence_seconds": seconds})
-        result.figures.append(_ours(recordings, deaf, f"always {seconds:g} s", settings))
+        result.figures.append(_Setting(f"always {seconds:g} s", settings).figures(recordings, deaf))
     if rival is not None:
         on_progress("detecting speech with microVAD")
-        theirs = await asyncio.to_thread(microvad.probabilities, rival, [one.pcm for one in recordings])
-        for name, silence in microvad.SILENCES.items():
-            ends = [microvad.ends_at(speech, silence) for speech in theirs]
-            found = tuple(map(Found, recordings, ends))
-            setting = f"{name}, {silence:g} s"
-            result.figures.append(EndpointFigures(microvad.NAME, setting, found, default=name == "default"))
+        for those, figures in ((recordings, result.figures), (noisy, result.television)):
+            theirs = await asyncio.to_thread(microvad.probabilities, rival, [one.pcm for one in those])
+            for name, silence in microvad.SILENCES.items():
+                found = tuple(map(Found, those, [microvad.ends_at(speech, silence) for speech in theirs]))
+                title = f"{name}, {silence:g} s"
+                figures.append(EndpointFigures(microvad.NAME, title, found, default=name == "default"))
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One way of ours to find the end."""
+
+    name: str
+    endpoint: EndpointSettings
+    default: bool = False
+    repairs: bool = False
+
+    def figures(self, recordings: Sequence[Spliced], heard: Sequence[Heard]) -> EndpointFigures:
+        seconds = self.endpoint.repair_seconds if self.repairs else 0.0
+        found = tuple(
+            Found(recording, *ends_at(TurnDetector(self.endpoint), one, seconds))
+            for recording, one in zip(recordings, heard, strict=True)
+        )
+        return EndpointFigures(OURS, self.name, found, self.default, self.repairs)
+
+
+def _settings(default: EndpointSettings) -> Iterator[_Setting]:
+    """Yield the curves of both kinds of rooms, with the default settings on them."""
+    for seconds in _SENTENCES:
+        settings = default.model_copy(update={"sentence_silence_seconds": seconds})
+        yield _Setting(f"{seconds:g} s after a sentence", settings, settings == default)
+    for seconds in _REPAIRABLE:
+        settings = default.model_copy(update={"repairable_silence_seconds": seconds})
+        yield _Setting(f"{seconds:g} s, repaired", repairable(settings), settings == default, repairs=True)
+
+
+def with_television(recordings: Sequence[Spliced], chance: np.random.Generator) -> list[Spliced]:
+    """Return the recordings with the voices of others in them from beginning to end, `BACKGROUND_DB` softer."""
+    samples = [np.frombuffer(one.pcm, np.int16) for one in recordings]
+    bounds = [speech_bounds(one) for one in samples]
+    spoken = [one[int(begin * RATE) : int(end * RATE)] for one, (begin, end) in zip(samples, bounds, strict=True)]
+    found: list[Spliced] = []
+    for number, (recording, own) in enumerate(zip(recordings, samples, strict=True)):
+        others = [spoken[at] for at in chance.permutation(len(spoken)).tolist() if at != number] or [spoken[number]]
+        levelled = [other / speech_level(other.astype(np.float64)) for other in others]
+        voices = np.resize(np.concatenate(levelled), len(own))
+        mixed = own + voices * speech_level(spoken[number].astype(np.float64)) * 10 ** (-BACKGROUND_DB / 20)
+        found.append(replace(recording, pcm=np.clip(mixed, -32768, 32767).astype(np.int16).tobytes()))
+    return found
+
+
+class _NotedTurn(TurnDetector):
+    """Notes what it is given, and ends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(EndpointSettings(), automatic=False)
+        self.windows: list[tuple[bool, bool, bool]] = []
+
+    def feed(self, seconds: float, is_speech: bool, *, fades: bool = False, trails: bool = False) -> TurnState:
+        self.windows.append((is_speech, fades, trails))
+        return super().feed(seconds, is_speech, fades=fades, trails=trails)
 
 
 async def _heard(
     recordings: Sequence[Spliced], understand: Understand, on_progress: Callable[[str], None]
 ) -> list[Heard]:
-    """Return what our own detector hears in each recording, and the words at its pauses, as a run asks for them."""
+    """Return what a run hears in each recording, and the words at its pauses."""
     worker = Worker(Stage.STT, name="vad")
-    heard: list[Heard] = []
+    found: list[Heard] = []
     took: list[float] = []
     try:
         vad = SileroVad(worker)
         await worker.run(vad.load)
         for number, one in enumerate(recordings, 1):
             on_progress(f"words at pauses, {number} of {len(recordings)} recordings")
-            speech = await vad.stream().feed(one.pcm)
-            words: dict[int, Completeness] = {}
-            windows = list(zip(speech, _quiet(one.pcm, vad.window_seconds, len(speech)), strict=True))
-            for window in _pauses(vad.window_seconds, windows):
-                began = time.monotonic()
-                pcm = one.pcm[: 2 * int((window + 1) * vad.window_seconds * RATE)]
-                words[window] = await understand(pcm, speech[: window + 1])
-                took.append(time.monotonic() - began)
-            heard.append(Heard(vad.window_seconds, windows, words))
+            turn, words, last_speech_at = _NotedTurn(), dict[int, Completeness](), -1.0
+            recording = CommandRecording(vad, turn, threshold=_THRESHOLD, max_seconds=_LONGEST_SECONDS)
+            size = int(vad.window_seconds * BYTES_PER_SECOND)
+            for at in range(0, len(one.pcm) - size + 1, size):
+                await recording.feed(one.pcm[at : at + size])
+                if recording.pauses and turn.last_speech_at != last_speech_at:
+                    last_speech_at = turn.last_speech_at
+                    began = time.monotonic()
+                    words[len(turn.windows) - 1] = await understand(bytes(recording.pcm), recording.speech)
+                    took.append(time.monotonic() - began)
+            found.append(Heard(vad.window_seconds, turn.windows, words))
     finally:
         worker.close()
-    return [replace(one, words_seconds=median(took) if took else 0.0) for one in heard]
+    return [replace(one, words_seconds=median(took) if took else 0.0) for one in found]
 
 
-def _quiet(pcm: bytes, window_seconds: float, windows: int) -> list[bool]:
-    quiet, size = PauseDetector(), int(window_seconds * BYTES_PER_SECOND)
-    found: list[bool] = []
-    for window in range(windows):
-        quiet.feed(pcm[window * size :][:size])
-        found.append(quiet.paused)
-    return found
+def ends_at(endpoint: TurnDetector, heard: Heard, repair_seconds: float = 0.0) -> tuple[float | None, int]:
+    """Return where `endpoint` ends the command, seconds, None when it does not; and how many ends it took back.
 
-
-def _pauses(window_seconds: float, windows: Sequence[tuple[float, bool]]) -> list[int]:
-    """Return the windows at which a run begins to guess: each pause once, as far as the command can go on."""
-    endless = EndpointSettings().model_copy(update={"max_command_seconds": math.inf})
-    endpoint = TurnDetector(endless)
-    endpoint.set_completeness(Completeness.INCOMPLETE)
-    found: list[int] = []
-    last_speech_at = -1.0
-    for window, (probability, fades) in enumerate(windows):
-        if endpoint.feed(window_seconds, probability >= _THRESHOLD, fades=fades) is TurnState.ENDED:
-            break
-        endpoint.set_completeness(Completeness.INCOMPLETE)
-        if endpoint.pauses and endpoint.last_speech_at != last_speech_at:
-            last_speech_at = endpoint.last_speech_at
-            found.append(window)
-    return found
-
-
-def _ours(
-    recordings: Sequence[Spliced],
-    heard: Sequence[Heard],
-    name: str,
-    settings: EndpointSettings,
-    *,
-    default: bool = False,
-) -> EndpointFigures:
-    ends = [ends_at(TurnDetector(settings), one) for one in heard]
-    return EndpointFigures(OURS, name, tuple(map(Found, recordings, ends)), default)
-
-
-def ends_at(endpoint: TurnDetector, heard: Heard) -> float | None:
-    """Return where `endpoint` ends the command, seconds; None when it does not."""
+    An end is taken back where speech comes within `repair_seconds` of the latest speech.
+    """
     late = math.ceil(heard.words_seconds / heard.window_seconds)
     known = {window + late: (window, words) for window, words in heard.words.items()}
-    last_speech = -1
-    for window, (probability, fades) in enumerate(heard.windows):
-        is_speech = probability >= _THRESHOLD
-        state = endpoint.feed(heard.window_seconds, is_speech, fades=fades)
+    last_speech, withdrawn, repairable_until = -1, 0, 0.0
+    ended_at: float | None = None
+    for window, (is_speech, fades, trails) in enumerate(heard.windows):
+        endpoint.feed(heard.window_seconds, is_speech, fades=fades, trails=trails)
         if endpoint.last_speech_at == endpoint.seconds:
             last_speech = window
         asked, words = known.get(window, (-1, Completeness.UNKNOWN))
         if asked > last_speech:
             endpoint.set_completeness(words)
-            state = endpoint.state
-        match state:
-            case TurnState.ENDED:
-                return endpoint.seconds
-            case TurnState.NO_SPEECH:
-                return None
-    return None
+        if ended_at is not None and endpoint.state is TurnState.SPEAKING:
+            ended_at, withdrawn = None, withdrawn + 1
+        elif ended_at is None and endpoint.state is TurnState.ENDED:
+            ended_at = endpoint.seconds
+            repairable_until = endpoint.last_speech_at + repair_seconds
+            endpoint.listen_on()
+        if endpoint.state is TurnState.NO_SPEECH or (ended_at is not None and endpoint.seconds >= repairable_until):
+            break
+    return ended_at, withdrawn
 
 
 def our_understanding(folder: Path, spec: ModelSpec, threads: int) -> Understand:

@@ -1,6 +1,6 @@
 """What a run must show to be good enough, and whether it did."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +39,7 @@ _KEEP_ALIVE_PERCENT = 1.0
 
 _CUT_PERCENT = 3.0
 _CUT_WEIGHTED_PERCENT = 1.0
+_IN_TIME_PERCENT = 100 * 13 / 15
 _ROOM_CPU_PERCENT = 1.5
 _ROOM_MIB = 2.0
 _BARGE_IN_MS = 150.0
@@ -211,21 +212,27 @@ def _overhead_verdicts(result: ChatResult) -> Iterator[tuple[Verdict, float]]:
 
 def endpoint_verdicts(result: EndpointResult) -> Iterator[Verdict]:
     """Yield the marks of the end of a command, at the default settings of both sides."""
-    ours, theirs = (_default_of(result, finder) for finder in (OURS, microvad.NAME))
+    ours, theirs = (_default_of(result.figures, finder) for finder in (OURS, microvad.NAME))
     if ours is None:
         return
     short = ((300,), (500,))
     mark = f"Endpoint: cut too early, no pause or one of 300 or 500 ms, at most {_CUT_PERCENT:g} %"
     yield Verdict(mark, ours.cut_percent((), *short), _CUT_PERCENT, "%")
-    mark = f"Endpoint: cut, weighted by the pauses of people, before repairs, at most {_CUT_WEIGHTED_PERCENT:g} %"
-    yield Verdict(mark, ours.weighted_percent(), _CUT_WEIGHTED_PERCENT, "%")
+    weighted = "Endpoint: cut, weighted by the pauses of people"
+    yield Verdict(weighted, ours.cut_weighted_percent(), _CUT_WEIGHTED_PERCENT, "%")
+    if repaired := _default_of(result.figures, OURS, repairs=True):
+        yield Verdict(f"{weighted}, and not repaired", repaired.cut_weighted_percent(), _CUT_WEIGHTED_PERCENT, "%")
     lost = ours.lost_ms(())
     if theirs and lost and (their_lost := theirs.lost_ms(())):
         yield Verdict("Endpoint: time lost, median below Home Assistant's", lost.median, their_lost.median, "ms")
+    if noisy := _default_of(result.television, OURS):
+        mark = "Endpoint: ended in time while a television speaks on"
+        yield Verdict(mark, 100 * noisy.in_time / len(noisy.found), _IN_TIME_PERCENT, "%", at_least=True)
 
 
-def _default_of(result: EndpointResult, finder: str) -> EndpointFigures | None:
-    return next((found for found in result.figures if found.default and found.finder == finder), None)
+def _default_of(figures: Sequence[EndpointFigures], finder: str, *, repairs: bool = False) -> EndpointFigures | None:
+    those = (found for found in figures if found.default and found.finder == finder and found.repairs == repairs)
+    return next(those, None)
 
 
 def rooms_verdicts(result: RoomsResult) -> Iterator[Verdict]:

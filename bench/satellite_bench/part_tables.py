@@ -7,7 +7,7 @@ from satellite_bench.chat import AnswerFigures, IdleFigures
 from satellite_bench.chat_bare import Overhead
 from satellite_bench.chat_cost import KeepAliveCost
 from satellite_bench.chat_run import ChatResult
-from satellite_bench.endpoint import EndpointFigures, EndpointResult, kinds_of, label
+from satellite_bench.endpoint import BACKGROUND_DB, IN_TIME_MS, EndpointFigures, EndpointResult, kinds_of, label
 from satellite_bench.hearing import Heard, HearingResult
 from satellite_bench.http import HttpResult
 from satellite_bench.memory import Memory, MemoryResult
@@ -247,12 +247,14 @@ def endpoint_tables(result: EndpointResult) -> Iterator[Table]:
     """Yield both halves of the trade-off, side by side."""
     kinds = kinds_of(found for figures in result.figures for found in figures.found)
     paused = [kind for kind in kinds if kind]
-    heads = ("", "silence that ends it", *(f"pause: {label(kind)}" for kind in kinds), "as people pause")
+    people = ("as people pause", "answers withdrawn, as people pause")
+    heads = ("", "silence that ends it", *(f"pause: {label(kind)}" for kind in kinds), *people)
     rows = [
         (
             *_finder(figures),
             *(_cut_commands(figures, kind) for kind in kinds),
-            f"{figures.weighted_percent():.1f} %",
+            f"{figures.cut_weighted_percent():.1f} %",
+            f"{figures.withdrawn_weighted_percent():.1f} %" if figures.repairs else "",
         )
         for figures in result.figures
     ]
@@ -263,6 +265,12 @@ def endpoint_tables(result: EndpointResult) -> Iterator[Table]:
         for figures in result.figures
     ]
     yield Table("Time lost, from the last of the speech to the end of the command, ms", ("", heads[1], *lost), rows)
+    heads = ("", heads[1], f"heard, and ended within {IN_TIME_MS / 1000:g} s", *lost[:3])
+    rows = [
+        (*_finder(found), f"{found.in_time} of {len(found.found)}", *_lost(found.lost_ms(()), 3))
+        for found in result.television
+    ]
+    yield Table(f"While other voices speak on, {BACKGROUND_DB:g} dB softer", heads, rows)
 
 
 def _finder(figures: EndpointFigures) -> Row:

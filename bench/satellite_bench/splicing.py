@@ -89,7 +89,9 @@ class WhisperWords:
         return list(segments)
 
 
-def spliced(clip: Clip, words: Words, chance: np.random.Generator) -> list[Spliced]:
+def spliced(
+    clip: Clip, words: Words, chance: np.random.Generator, lengths_ms: Sequence[int] = PAUSES_MS
+) -> list[Spliced]:
     """Return the clip as it is, with a pause of each length, and with two of half a second, where it has room for them.
 
     A pause is put between two words that chance picks.
@@ -98,7 +100,7 @@ def spliced(clip: Clip, words: Words, chance: np.random.Generator) -> list[Splic
     begin, end = speech_bounds(samples)
     lengths: list[tuple[int, ...]] = [()]
     gaps = _gaps(samples, words, begin + _EDGE_SECONDS, end - _EDGE_SECONDS)
-    lengths += [(length,) for length in PAUSES_MS if gaps]
+    lengths += [(length,) for length in lengths_ms if gaps]
     if len(gaps) > 2:
         lengths.append((500, 500))
     found: list[Spliced] = []

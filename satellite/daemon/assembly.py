@@ -201,7 +201,7 @@ class Assembly:
     def _build_synthesizer(self) -> Slot[Any]:
         if uris := self._config.tts.uri:
             hosts = self._elsewhere(Stage.TTS, uris, self._config.deadlines.tts_seconds)
-            remote = RemoteSynthesizer(hosts, voice=self._config.tts.voice)
+            remote = RemoteSynthesizer(hosts, self._config.tts)
             info = _info_of(hosts, lambda: _default_voice(remote))
             return Slot(Stage.TTS, remote, load=hosts.load, info=info)
         from satellite.engines.tts.synthesizer import VoiceSynthesizer

@@ -1,5 +1,7 @@
 """Recordings: audio with the VAD's view of it, and a voice command with its beginning and end."""
 
+import math
+
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines.protocols import HYSTERESIS, VoiceActivityDetector
 from satellite.pipeline.pause_detector import PauseDetector
@@ -11,6 +13,15 @@ _WAKE_WORD_TAIL_SECONDS = 0.25
 
 Most detections come 0.1 to 0.45 s after the word, some in its last syllable; "stop" lasts 0.35 s.
 """
+
+_BACKGROUND_DB = 12.0
+"""How much softer than the command's loud parts a voice is not the speaker's any more."""
+
+_BACKGROUND_SECONDS = 0.25
+"""Soft voice in a pause after which somebody else speaks: longer than the last syllable of any recorded command."""
+
+_RESUMED_DB = 6.0
+"""How much softer than the command speech may be that takes it up again while somebody else speaks."""
 
 
 class Recording:
@@ -79,6 +90,7 @@ class CommandRecording(Recording):
         self._level = VoiceLevel()
         self._pending = bytearray()  # audio that the loudness was not measured of yet
         self._ahead_bytes = 0  # audio of the VAD's next window that it was measured of
+        self._soft_seconds = 0.0  # since the speaker's own voice was heard
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
 
     @property
@@ -105,7 +117,7 @@ class CommandRecording(Recording):
             window = bytes(self.pcm[at : at + self._window_bytes])
             self.speech.append(probability)
             is_speech = self._is_speech(probability)
-            self._advance(is_speech, in_background=self._level.feed(window, is_speech))
+            self._advance(is_speech, self._level.feed(window, is_speech))
         self._ahead_bytes += len(self._pending)
         self._measure(len(self._pending))
 
@@ -120,7 +132,7 @@ class CommandRecording(Recording):
         self._was_speech = probability >= threshold
         return self._was_speech
 
-    def _advance(self, is_speech: bool, *, in_background: bool) -> None:
+    def _advance(self, is_speech: bool, softer_db: float) -> None:
         if self._tail_left > 0:
             self._tail_left -= self.window_seconds
             if is_speech and self._tail_left > 0:
@@ -132,8 +144,16 @@ class CommandRecording(Recording):
                 self._tail_left = 0.0
                 self.take(len(self.speech))
                 self._level = VoiceLevel()
-        in_command = self.turn.state is not TurnState.WAITING
-        soft = in_command and in_background and is_speech
+        soft = is_speech and softer_db > self._soft_from_db()
+        self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + soft * self.window_seconds
         # Where it is quiet altogether, it is the VAD that lags, and nobody trails off.
         trails = soft and not self._loudness.quiet
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
+
+    def _soft_from_db(self) -> float:
+        """Return how much softer than the speaker a voice is somebody else's."""
+        if self.turn.state is TurnState.WAITING:
+            return math.inf
+        if self.turn.state is TurnState.ENDED and self._soft_seconds >= _BACKGROUND_SECONDS:
+            return _RESUMED_DB
+        return _BACKGROUND_DB

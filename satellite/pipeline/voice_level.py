@@ -9,9 +9,6 @@ import bisect
 import math
 from collections import deque
 
-_BACKGROUND_DB = 12.0
-"""How far below the command's loud parts a voice is not the speaker's any more."""
-
 _LOUD = 10
 """The loudest tenth of the windows is the command's loudness: a slammed door is shorter."""
 
@@ -27,8 +24,8 @@ class VoiceLevel:
         self._loudest: list[float] = []  # levels of the windows with speech, in order of loudness
         self._powers: deque[float] = deque(maxlen=_SMOOTHED_WINDOWS)
 
-    def feed(self, pcm: bytes, is_speech: bool) -> bool:
-        """Advance by a window of canonical audio, and return whether its sound is too soft for the speaker's voice."""
+    def feed(self, pcm: bytes, is_speech: bool) -> float:
+        """Advance by a window of canonical audio, and return by how much the speaker's voice is louder, in decibels."""
         import numpy as np
 
         samples = np.frombuffer(pcm, np.int16).astype(np.float32)
@@ -37,9 +34,9 @@ class VoiceLevel:
         if is_speech:
             bisect.insort(self._loudest, _decibels(power))
         if not self._loudest:
-            return False
+            return 0.0
         loudness = self._loudest[-1 - len(self._loudest) // _LOUD]
-        return _decibels(sum(self._powers) / len(self._powers)) < loudness - _BACKGROUND_DB
+        return loudness - _decibels(sum(self._powers) / len(self._powers))
 
 
 def _decibels(power: float) -> float:

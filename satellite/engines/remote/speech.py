@@ -1,14 +1,16 @@
 """Speech to text and text to speech on other machines. Each request has its own connection."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 
-from satellite.audio.pcm import RATE, AudioFormat, seconds_of
-from satellite.config.settings import SttSettings, nearest, stt_patience, tts_patience
-from satellite.engines.protocols import Transcription, Voice, VoiceChoice, has_speech
+from satellite.audio.pcm import AudioFormat, Converter, seconds_of, to_float
+from satellite.config.settings import SttSettings, TtsSettings, nearest, stt_patience, tts_patience
+from satellite.engines.protocols import Transcription, Voice, VoiceChoice
 from satellite.engines.remote.hosts import Host, Hosts
+from satellite.engines.stt.segments import audible
+from satellite.engines.tts.loaded_voice import CALIBRATION
 from satellite.engines.tts.voice_choice import choose_voice
-from satellite.engines.vad import WINDOW_SAMPLES
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.languages import closest
 from satellite.wire import client
@@ -64,7 +66,9 @@ class RemoteTranscriber:
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = language or self._settings.language or (self._spoken[0] if len(self._spoken) == 1 else None)
-        if not has_speech(speech, WINDOW_SAMPLES / RATE, self._settings.min_speech_seconds):
+        # What a VAD misses is sent as well: whether somebody speaks is for the server to say, as for Whisper here.
+        pcm = audible(pcm)
+        if not pcm:
             return Transcription("", wanted or "")
         names = [*vocabulary, *self._settings.vocabulary]
         heard = await self._ask(pcm, wanted, names)
@@ -83,11 +87,12 @@ class RemoteTranscriber:
 class RemoteSynthesizer:
     """A `Synthesizer` on other machines."""
 
-    def __init__(self, hosts: Hosts, *, voice: str | None) -> None:
-        """Use `voice` by default; None means the first voice of the servers."""
+    def __init__(self, hosts: Hosts, settings: TtsSettings) -> None:
+        """Use the voice of the settings by default, where the servers have it, else their first one."""
         self._hosts = hosts
-        self._voice = voice
-        self._formats: dict[tuple[str, str | None], AudioFormat] = {}
+        self._settings = settings
+        self._known: dict[tuple[str, str | None], tuple[AudioFormat, float]] = {}
+        """Format and gain of the voices that were heard, by name and speaker."""
 
     @property
     def voices(self) -> Sequence[Voice]:
@@ -103,12 +108,12 @@ class RemoteSynthesizer:
             for voice in program.voices
             if voice.installed
         ]
-        return sorted(found, key=lambda voice: voice.name != self._voice)
+        return sorted(found, key=lambda voice: voice.name != self._settings.voice)
 
     async def speaker(self, choice: VoiceChoice) -> "RemoteSpeaker":
         """Return the voice that matches `choice`.
 
-        Its format is known only from sound, so that it says a word the first time.
+        Its format and its loudness are known only from sound, so that it says the calibration text the first time.
         """
         voices = self.voices
         if not voices:
@@ -122,38 +127,62 @@ class RemoteSynthesizer:
                 kind="unknown-speaker",
             )
         key = (voice.name, choice.speaker)
-        if key not in self._formats:
-            heard = await self._hosts.first(lambda host: client.say(host.uri, "Yes.", voice.name, choice.speaker))
+        if key not in self._known:
+            patience = tts_patience(len(CALIBRATION))
+            heard = await self._hosts.first(
+                lambda host: client.say(host.uri, CALIBRATION, voice.name, choice.speaker), patience=patience
+            )
             if heard.format is None:
                 raise TextToSpeechError(f"voice {voice.name!r} is silent")
-            self._formats[key] = heard.format
-        return RemoteSpeaker(self._hosts, voice, self._formats[key], choice.speaker)
+            self._known[key] = heard.format, await asyncio.to_thread(_gain, heard.format, bytes(heard.pcm))
+        format_, gain = self._known[key]
+        return RemoteSpeaker(self._hosts, voice, format_, choice.speaker, gain, self._settings.volume)
+
+
+def _gain(format_: AudioFormat, pcm: bytes) -> float:
+    """Return the factor that makes a voice as loud as all others, from its calibration text."""
+    from satellite.engines.tts.level import gain_to_target, loudness
+
+    mono = Converter(format_, AudioFormat(format_.rate)).convert(pcm)
+    return gain_to_target(loudness(to_float(mono), format_.rate))
 
 
 class RemoteSpeaker:
     """A `Speaker` on other machines."""
 
-    def __init__(self, hosts: Hosts, voice: Voice, format_: AudioFormat, speaker: str | None) -> None:
+    def __init__(
+        self, hosts: Hosts, voice: Voice, sent: AudioFormat, speaker: str | None, gain: float, volume: float
+    ) -> None:
+        """Speak with a voice that comes in the format `sent`; `gain` makes it as loud as others are at `volume` 1."""
         self.voice = voice
-        self.format = format_
+        self.format = AudioFormat(sent.rate)
         self.identity = f"{voice.name}/{speaker}"
         self._hosts = hosts
+        self._sent = sent
         self._speaker = speaker
+        self._gain = gain * volume
+        self._volume = volume
 
     async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
         """Yield `text` as PCM in `format`; see `Speaker`. Raises `TextToSpeechError`.
 
         If a server fails, the next one is used only before the first sound: afterwards words would be repeated.
         """
+        from satellite.engines.tts.voice_output import VoiceOutput
+
+        output = VoiceOutput(self.format.rate, self._gain, self._volume)
+        mono = Converter(self._sent, self.format)
         sound, pcm = await self._hosts.first(lambda host: self._start(host, text), patience=tts_patience(len(text)))
         async with aclosing(sound):
             while pcm is not None:
-                if pcm:
-                    yield pcm
+                # A server may send all of a sentence at once.
+                if heard := await asyncio.to_thread(output.add, to_float(mono.convert(pcm))):
+                    yield heard
                 try:
                     pcm = await self._next(sound)
                 except (SatelliteError, OSError) as error:
                     raise TextToSpeechError(f"the sound broke off: {error}") from error
+            yield output.end()
 
     async def _start(self, host: Host, text: str) -> tuple[_Sound, bytes | None]:
         """Return the sound from a server, and its first piece that is not empty; None if there is none."""
@@ -171,6 +200,6 @@ class RemoteSpeaker:
             format_, pcm = await anext(sound)
         except StopAsyncIteration:  # not by a default: CPython 3.11 fails on a tuple as the default of anext
             return None
-        if pcm and format_ != self.format:
+        if pcm and format_ != self._sent:
             raise SatelliteError(f"sends {self.voice.name} in another format: {format_}")
         return pcm

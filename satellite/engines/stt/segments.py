@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from satellite.audio.pcm import RATE
+from satellite.audio.pcm import RATE, to_float
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS
 from satellite.engines.vad import WINDOW_SAMPLES
 
@@ -48,6 +48,17 @@ def levelled(samples: "NDArray[np.float32]") -> "NDArray[np.float32] | None":
     if peak < _SILENT:
         return None
     return samples if peak >= _LOUD_ENOUGH else samples * min(_MOST_GAIN, _LEVEL / peak)
+
+
+def audible(pcm: bytes) -> bytes:
+    """Return canonical `pcm` at a level that any model knows; empty if it is silent."""
+    import numpy as np
+
+    samples = to_float(pcm)
+    raised = levelled(samples)
+    if raised is None or raised is samples:
+        return b"" if raised is None else pcm
+    return np.round(raised * 32768).clip(-32768, 32767).astype(np.int16).tobytes()
 
 
 def segments(spoken: Sequence[bool] | None, samples: int, window_floor_seconds: float) -> Iterator[tuple[int, int]]:

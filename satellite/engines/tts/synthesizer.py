@@ -59,20 +59,16 @@ class VoiceSpeaker:
                 yield pcm
 
     def _sound(self, text: str) -> Iterator[bytes]:
-        import numpy as np
-
-        from satellite.engines.tts.leading_silence import LeadingSilence
-        from satellite.engines.tts.limiter import Limiter
+        from satellite.engines.tts.voice_output import VoiceOutput
 
         timeline = Timeline()
-        silence = LeadingSilence(self.format.rate, self._settings.volume)
-        limiter = Limiter(self.format.rate)
+        output = VoiceOutput(self.format.rate, self.gain, self._settings.volume)
         for samples in self._loaded.speak(text, self._settings, self._speaker_id, timeline):
-            heard = limiter.limit(silence.trim(samples * self.gain))
-            if len(heard):
-                timeline.add(len(heard) / self.format.rate)
-            yield (heard * 32767).astype(np.int16).tobytes()  # also if empty: the caller may stop between any two
-        yield (limiter.flush() * 32767).astype(np.int16).tobytes()
+            heard = output.add(samples)
+            if heard:
+                timeline.add(len(heard) / (self.format.rate * self.format.frame_bytes))
+            yield heard  # also if empty: the caller may stop between any two
+        yield output.end()
 
 
 class VoiceSynthesizer:
