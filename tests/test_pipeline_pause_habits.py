@@ -12,12 +12,12 @@ HOUR = 3600.0
 @pytest.mark.parametrize(
     ("pauses", "expected"),
     [
-        ([], 0.5),
-        ([0.7] * 4, 0.5),  # too few to be a habit
+        ([], 0.6),
+        ([0.7] * 4, 0.6),  # too few to be a habit
         ([0.0] * 5, 0.4),
         ([0.0] * 9 + [0.8], 0.4),  # one pause is none either
         ([0.0] * 8 + [0.6, 0.8], 0.75),
-        ([2.0] * 5, 0.9),  # never longer than the longest silence
+        ([2.0] * 5, 1.1),  # never longer than the longest silence
         ([0.7, 0.7] + [0.0] * 10, 0.4),  # long ago
     ],
 )
@@ -28,7 +28,7 @@ def test_the_silence_follows_the_pauses_of_the_latest_commands(pauses: list[floa
     settings = EndpointSettings()
     adapted = habits.adapted("kitchen", settings)
     assert adapted.sentence_silence_seconds == pytest.approx(expected)
-    assert adapted.model_copy(update={"sentence_silence_seconds": 0.5}) == settings
+    assert adapted.model_copy(update={"sentence_silence_seconds": 0.6}) == settings
     assert habits.adapted("office", settings) == settings
 
 

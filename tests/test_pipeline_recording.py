@@ -13,7 +13,7 @@ from satellite.config.settings import EndpointSettings
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
-from satellite.pipeline.recording import CommandRecording, Recording
+from satellite.pipeline.recording import _BACKGROUND_DB, CommandRecording, Recording
 from satellite.pipeline.turn_detection import TurnDetector, TurnState
 from satellite.pipeline.voice_level import VoiceLevel
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, sound, speech
@@ -193,11 +193,11 @@ def power_of(pcm: bytes) -> float:
     return float(np.square(np.frombuffer(pcm, np.int16).astype(np.float32)).mean())
 
 
-@pytest.mark.parametrize(("softer_db", "most_late"), [(10, 1), (15, 0)])
-async def test_commands_end_while_a_television_speaks(
-    recordings: dict[str, tuple[bytes, list[float]]], softer_db: int, most_late: int
+@pytest.mark.parametrize(("softer_db", "most_late", "most_resumed"), [(10, 1, 1), (15, 0, 0)])
+async def test_commands_end_while_a_television_speaks_and_are_not_taken_up_again(
+    recordings: dict[str, tuple[bytes, list[float]]], softer_db: int, most_late: int, most_resumed: int
 ) -> None:
-    late = []
+    late, resumed = [], []
     async with silero() as vad:
         for name, (command, _) in recordings.items():
             others = b"".join(pcm for other, (pcm, _) in recordings.items() if other != name)
@@ -211,13 +211,19 @@ async def test_commands_end_while_a_television_speaks(
             ended = math.inf
             for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
                 await recorder.feed(pcm[at : at + 2 * WINDOW_SAMPLES])
-                if recorder.state is TurnState.ENDED:
-                    ended = at / BYTES_PER_SECOND - seconds_before - len(command) / BYTES_PER_SECOND
+                after = at / BYTES_PER_SECOND - seconds_before - len(command) / BYTES_PER_SECOND
+                if recorder.state is TurnState.ENDED and ended == math.inf:
+                    ended = after
+                    recorder.turn.listen_on()
+                if after >= ended + 1.5:
                     break
             assert ended > -0.1
             if ended > 1.5:
                 late.append(name)
+            elif recorder.state is not TurnState.ENDED:
+                resumed.append(name)
     assert len(late) <= most_late, late
+    assert len(resumed) <= most_resumed, resumed
 
 
 async def test_no_part_of_a_command_is_background(recordings: dict[str, tuple[bytes, list[float]]]) -> None:
@@ -225,7 +231,7 @@ async def test_no_part_of_a_command_is_background(recordings: dict[str, tuple[by
         level, in_a_row = VoiceLevel(), 0
         for number, probability in enumerate(heard):
             window = pcm[2 * WINDOW_SAMPLES * number :][: 2 * WINDOW_SAMPLES]
-            soft = level.feed(window, probability >= 0.5) and probability >= 0.5
+            soft = level.feed(window, probability >= 0.5) > _BACKGROUND_DB and probability >= 0.5
             in_a_row = in_a_row + 1 if soft else 0
             assert in_a_row * LoudnessVad.window_seconds < EndpointSettings().complete_silence_seconds, name
 

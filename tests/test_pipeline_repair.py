@@ -91,14 +91,14 @@ async def test_where_nothing_is_repaired_the_first_half_is_answered_as_before(
 @pytest.mark.parametrize(
     ("seconds", "more"),
     [
-        (0.3, {}),
-        (0.3, {"hears_itself": None}),
-        (0.5, {"hears_itself": True}),
-        (0.5, {"listens_on": False}),
-        (0.5, {"end": Stage.STT}),
-        (0.5, {"endpoint": {"repair_seconds": 0}}),
-        (0.5, {"endpoint": {"repairable_silence_seconds": 0.7}}),
-        (0.4, {"endpoint": {"repairable_silence_seconds": 0.4}}),
+        (0.4, {}),
+        (0.4, {"hears_itself": None}),
+        (0.6, {"hears_itself": True}),
+        (0.6, {"listens_on": False}),
+        (0.6, {"end": Stage.STT}),
+        (0.6, {"endpoint": {"repair_seconds": 0}}),
+        (0.6, {"endpoint": {"repairable_silence_seconds": 0.7}}),
+        (0.3, {"endpoint": {"repairable_silence_seconds": 0.3}}),
     ],
 )
 async def test_what_can_be_repaired_ends_sooner(seconds: float, more: dict[str, Any]) -> None:
@@ -127,8 +127,8 @@ def acting(done: list[str], *, acts: bool = True) -> ScriptedResponder:
         (FIRST, True, 1.5, 0.9),  # it may go on
         ("Turn on the", True, 1.5, 1.5),
         (FIRST, True, 0.7, 0.7),
-        (FIRST, True, 0, 0.5),
-        (FIRST, False, 1.5, 0.3),  # only answers
+        (FIRST, True, 0, 0.6),
+        (FIRST, False, 1.5, 0.4),  # only answers
         (LIGHTS, True, 1.5, 0.3),  # nothing can follow
     ],
 )

@@ -164,6 +164,7 @@ class EndpointFigures:
             "finder": self.finder,
             "setting": self.setting,
             "default": self.default,
+            "repairs": self.repairs,
             "cut": {label(kind): dict(zip(("cut", "of"), self.cut(kind), strict=True)) for kind in kinds},
             "cut_weighted_percent": round(self.cut_weighted_percent(), 2),
             "withdrawn_weighted_percent": round(self.withdrawn_weighted_percent(), 2),

@@ -3,13 +3,14 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from satellite_bench import marks, microvad, part_tables, synthetic
 from satellite_bench.commands import main
-from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at
+from satellite_bench.endpoint import EndpointFigures, EndpointResult, Found, Heard, ends_at, with_television
 from satellite_bench.splicing import TAIL_SECONDS, Spliced, room_tone, speech_bounds, spliced
 from satellite_bench.stats import as_json
 
@@ -35,7 +36,7 @@ def clip(*parts: tuple[float, float]) -> Clip:
     return Clip("clip", "two words", np.concatenate([noise(*part) for part in parts]).tobytes())
 
 
-SPEECH, SILENCE = (1.0, False), (0.1, False)
+SPEECH, SILENCE, SOFT = (True, False, False), (False, False, False), (True, True, False)
 TWO_WORDS = clip((0.3, QUIET), (0.6, LOUD), (0.05, QUIET), (0.6, LOUD), (0.4, QUIET))
 FOUR_WORDS = clip((0.3, QUIET), *((0.4, LOUD), (0.05, QUIET)) * 4, (0.4, QUIET))
 
@@ -154,9 +155,19 @@ def test_home_assistant_waits_fifteen_seconds_at_most() -> None:
 
 def test_our_own_end_is_the_state_machines() -> None:
     settings = EndpointSettings(silence_seconds=0.5, least_silence_seconds=0.5, no_speech_seconds=3)
-    assert ends_at(TurnDetector(settings), Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {})) == pytest.approx(1.5)
-    assert ends_at(TurnDetector(settings), Heard(0.1, [SILENCE] * 90, {})) is None
-    assert ends_at(TurnDetector(settings), Heard(0.1, [SPEECH] * 10, {})) is None
+
+    def ended(*windows: tuple[bool, bool, bool], repair_seconds: float = 0.0) -> tuple[float | None, int]:
+        found, withdrawn = ends_at(TurnDetector(settings), Heard(0.1, windows, {}), repair_seconds)
+        return found and round(found, 3), withdrawn
+
+    assert ended(*[SPEECH] * 10, *[SILENCE] * 20) == (1.5, 0)
+    assert ended(*[SILENCE] * 90) == (None, 0)
+    assert ended(*[SPEECH] * 10) == (None, 0)
+    assert ended(*[SPEECH] * 10, *[SOFT] * 9, *[SILENCE] * 6) == (2.0, 0)  # loudness alone ends nothing
+    cut = [*[SPEECH] * 10, *[SILENCE] * 8, *[SPEECH] * 5, *[SILENCE] * 20]
+    assert ended(*cut) == (1.5, 0)
+    assert ended(*cut, repair_seconds=1.5) == (2.8, 1)
+    assert ended(*cut, repair_seconds=0.6) == (1.5, 0)
 
 
 @pytest.mark.parametrize(("late", "ended"), [(0.0, 1.2), (0.15, 1.4), (0.35, 1.6)])
@@ -164,9 +175,17 @@ def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> N
     settings = EndpointSettings(silence_seconds=0.6, least_silence_seconds=0.6, complete_silence_seconds=0.2)
     words = {11: Completeness.COMPLETE}
     heard = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, words, late)
-    assert ends_at(TurnDetector(settings), heard) == pytest.approx(ended)
+    assert ends_at(TurnDetector(settings), heard)[0] == pytest.approx(ended)
     interrupted = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 2 + [SPEECH] * 8 + [SILENCE] * 20, words, 0.25)
-    assert ends_at(TurnDetector(settings), interrupted) == pytest.approx(2.6)
+    assert ends_at(TurnDetector(settings), interrupted)[0] == pytest.approx(2.6)
+
+
+def test_a_television_is_softer_than_the_speaker_and_speaks_on_after_them() -> None:
+    clips = [Spliced("one", (), TWO_WORDS.pcm, 1.55), Spliced("two", (), FOUR_WORDS.pcm, 2.05)]
+    for plain, noisy in zip(clips, with_television(clips, np.random.default_rng(1)), strict=True):
+        assert (noisy.speech_end_seconds, len(noisy.pcm)) == (plain.speech_end_seconds, len(plain.pcm))
+        after = np.frombuffer(noisy.pcm, np.int16)[int((plain.speech_end_seconds + 0.05) * RATE) :].astype(np.float64)
+        assert 20 * np.log10(LOUD / np.sqrt(np.mean(np.square(after)))) == pytest.approx(10, abs=0.7)
 
 
 def figures(finder: str, ends: list[float | None], *, default: bool = True) -> EndpointFigures:
@@ -188,34 +207,43 @@ def test_a_command_is_cut_where_the_end_comes_too_early_or_never() -> None:
 
 
 def test_cuts_are_weighted_by_the_pauses_of_people() -> None:
-    kinds: list[tuple[int, ...]] = [(), (300,), (500,), (800,), (500, 500)]
+    kinds: list[tuple[int, ...]] = [(), (300,), (500,), (800,), (1000,), (500, 500)]
 
     def weighted(*cut: tuple[int, ...]) -> float:
-        found = [Found(Spliced("x", kind, b"", 2.0), 1.0 if kind in cut else 2.5) for kind in kinds]
-        return EndpointFigures("satellite", "as usual", tuple(found)).weighted_percent()
+        found = [Found(Spliced("x", kind, b"", 2.0), 1.0 if kind in cut else 2.5, kind in cut) for kind in kinds]
+        result = EndpointFigures("satellite", "as usual", tuple(found))
+        assert result.withdrawn_weighted_percent() == result.cut_weighted_percent()
+        return result.cut_weighted_percent()
 
     assert weighted() == weighted((500, 500)) == 0
     assert weighted(*kinds) == pytest.approx(100)
     assert weighted((300,)) == pytest.approx(4.7)
     assert weighted((500,)) == pytest.approx(1.1)
-    assert weighted((800,)) == pytest.approx(1.5)
+    assert weighted((800,)) == pytest.approx(0.7)
+    assert weighted((1000,)) == pytest.approx(0.8)
     assert weighted(()) == pytest.approx(92.7)
 
 
 def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
     ours = figures("satellite", [2.5, 2.7, 2.6, 1.0])
+    repaired = replace(figures("satellite", [2.5, 2.7, 2.6, 2.7]), repairs=True)
     tried = figures("satellite", [2.1, 2.1, 1.0, 1.0], default=False)
-    result = EndpointResult("a corpus", 2, [tried, ours, figures("Home Assistant", [3.2, 3.2, 3.2, 3.2])])
-    cut, lost = part_tables.endpoint_tables(result)
-    assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)", "0.6 %")
+    noisy = figures("satellite", [2.5, 3.4, 3.6, 1.0])
+    result = EndpointResult("a corpus", 2, [tried, ours, repaired, figures("Home Assistant", [3.2] * 4)], [noisy])
+    cut, lost, television = part_tables.endpoint_tables(result)
+    assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)", "0.6 %", "")
+    assert cut.rows[2][-2:] == ("0.0 %", "0.0 %")
     assert lost.rows[1] == ("satellite", "as usual (default)", "600", "690", "700", "600", "600")
+    assert television.rows[0][2] == "2 of 4"
     assert json.loads(json.dumps(as_json(result)))["figures"][1]["cut"]["500 ms"] == {"cut": 1, "of": 2}
-    early, weighted, late = marks.endpoint_verdicts(result)
+    early, weighted, unrepaired, late, in_time = marks.endpoint_verdicts(result)
     assert (early.ours, early.reached) == (25, False)
     assert weighted.ours == pytest.approx(0.55)
     assert weighted.reached
+    assert (unrepaired.ours, unrepaired.reached) == (0, True)
     assert (late.ours, late.limit) == pytest.approx((600, 1200))
     assert late.reached
+    assert (in_time.ours, in_time.reached) == (50, False)
 
 
 @pytest.mark.models
@@ -230,7 +258,8 @@ def test_the_end_of_commands_is_measured(
     options = ["endpoint", "--no-rivals", "--json", "--corpus", str(tmp_path / "clips")]
     assert main(["--config", str(config), *options]) == 0
     result = json.loads(capsys.readouterr().out)["endpoint"]
-    (default,) = [found for found in result["figures"] if found["default"]]
+    default, repaired = (found for found in result["figures"] if found["default"])
+    assert (default["repairs"], repaired["repairs"]) == (False, True)
     assert default["cut"]["none"] == {"cut": 0, "of": 2}
     assert default["cut"]["300 ms"]["of"] == 2
     assert 200 < default["lost_ms"]["none"]["median"] < 1200

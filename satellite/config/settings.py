@@ -196,16 +196,16 @@ class SttSettings(Settings):
 class EndpointSettings(Settings):
     """When a voice command begins and ends."""
 
-    silence_seconds: float = Field(0.9, ge=0.1, le=5)
+    silence_seconds: float = Field(1.1, ge=0.1, le=5)
     """Silence that ends an apparently unfinished command, and the longest pause allowed in any, in seconds."""
 
     least_silence_seconds: float = Field(0.5, ge=0.1, le=5)
     """Silence that ends a command longer than a second that is not transcribed yet, in seconds."""
 
-    sentence_silence_seconds: float = Field(0.5, ge=0.1, le=5)
+    sentence_silence_seconds: float = Field(0.6, ge=0.1, le=5)
     """Silence that ends a sentence that may continue ("turn on the lights" ... "in the kitchen"), in seconds."""
 
-    repairable_silence_seconds: float = Field(0.3, ge=0.1, le=5)
+    repairable_silence_seconds: float = Field(0.4, ge=0.1, le=5)
     """The same where the command is taken up again if the speaker goes on (`repair_seconds`), in seconds.
 
     A shorter time answers sooner, and more often begins an answer that is silenced again."""
