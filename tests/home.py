@@ -39,7 +39,7 @@ async def at_home(**settings: Any) -> AsyncIterator[tuple[HomeAssistantServer, H
 
 
 async def said(
-    responder: HomeAssistantResponder, text: str = KITCHEN, conversation: str | None = None, **where: str
+    responder: HomeAssistantResponder, text: str = KITCHEN, conversation: str | None = None, **where: Any
 ) -> str | None:
     """Return what is said to `text`; None where the chat model shall answer."""
     reply = await responder.respond(Question(text, conversation, language="en", **where))

@@ -209,7 +209,7 @@ async def house(*names: str, **hub: Any) -> AsyncIterator[House]:
     sources = MediaSources(lambda: stages.config.hub)
     announcer = Announcer(served, stages, sources)
     intercom = Intercom(served, lambda: stages.config.hub)
-    controls = RoomControls(served, announcer, sources, intercom)
+    controls = RoomControls(served, announcer, sources, intercom, lambda: stages.config.hub)
     served.start()
     try:
         yield House(rooms, engine, stages, bus, announcer, controls, RoomCommands(controls), browsers)

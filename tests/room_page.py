@@ -60,7 +60,7 @@ async def house(
     browsers, sources = BrowserRooms(hub, context, lambda: known), MediaSources(lambda: stages.config.hub)
     announcer = Announcer(hub, stages, sources)
     intercom = Intercom(hub, lambda: stages.config.hub)
-    controls = RoomControls(hub, announcer, sources, intercom)
+    controls = RoomControls(hub, announcer, sources, intercom, lambda: stages.config.hub)
     service = HttpService(http_context(folder, stages, bus, announcer, controls, browsers, token=token, **http))
     ticking = asyncio.create_task(scheduler.watch())
     hub.start()

@@ -1,16 +1,21 @@
 """Commands about rooms, by voice: what they do in scripted rooms, and what is left to others."""
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from satellite.audio.pcm import CANONICAL
 from satellite.pipeline.dialogue import Question
+from satellite.rooms.chimes import chime
 from satellite.skills import grammars
 from satellite.skills.commands import CommandResponder
 from satellite.skills.timers.scheduler import TimerScheduler
 from tests.house import House, house
+from tests.loudness import sound
 from tests.media_server import MediaServer, media_server, sound_file
 from tests.scripted_engine import FORMAT
 from tests.waiting import until
@@ -51,7 +56,7 @@ class Listener:
             home_assistant=home_assistant,
         )
 
-    async def said(self, text: str, place: str = "kitchen", **more: str) -> str | None:
+    async def said(self, text: str, place: str = "kitchen", **more: Any) -> str | None:
         """Return what is answered; None where another shall answer."""
         reply = await self.responder.respond(Question(text, place=place, language="en", **more))
         return None if reply is None else reply.text
@@ -78,6 +83,20 @@ async def test_a_broadcast_is_heard_in_all_other_rooms(home: House, listener: Li
     assert home.rooms["kitchen"].done == []
     home.rooms["office"].connected = home.rooms["hall"].connected = False
     assert await listener.said("Broadcast dinner is ready.") == "An unexpected error occurred"
+
+
+async def test_a_broadcast_may_be_in_the_voice_of_who_said_it(tmp_path: Path) -> None:
+    async with house(*ROOMS, broadcast="recording") as home:
+        listener = Listener(home, tmp_path)
+        question = Question("Broadcast dinner is ready.", place="kitchen", language="en")
+        said = sound(60, 3000)  # 1.9 s
+        assert await listener.responder.respond(replace(question, recording=lambda: said)) is not None
+        await until(lambda: ("announce ended",) in home.rooms["office"].done)
+        assert home.engine.spoken == []
+        assert len(chime(CANONICAL)) + SECOND < home.rooms["office"].heard_bytes < len(chime(CANONICAL)) + 2 * SECOND
+        await listener.responder.respond(question)  # typed
+        await until(lambda: home.engine.spoken == ["dinner is ready"])
+        await listener.responder.close()
 
 
 @pytest.mark.parametrize(

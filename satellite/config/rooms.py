@@ -172,5 +172,8 @@ class HubSettings(Settings):
     stations: dict[Name, MediaUrl] = Field(default_factory=dict, max_length=500)
     """Radio stations and other streams by the names that people say, such as {jazz: "https://radio.example/jazz.mp3"}."""
 
+    broadcast: Literal["voice", "recording"] = "voice"
+    """Whose voice is heard where a room is told something: the daemon's, or that of the person who said it."""
+
     announcement_sound: str | None = None
     """File in `media_directory` that is played before announcements in place of the chime; an empty text plays none."""

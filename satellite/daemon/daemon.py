@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from satellite.config.rooms import HubSettings
 from satellite.config.settings import Config, WyomingSettings
 from satellite.daemon.assembly import Assembly
 from satellite.daemon.https import server_certificate
@@ -105,10 +106,14 @@ class Daemon:
         """The host's own room, if it has a microphone."""
 
         self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
-        self._intercom = Intercom(self.hub, lambda: self._stages.config.hub)
-        self._sources = MediaSources(lambda: self._stages.config.hub)
+
+        def hub_settings() -> HubSettings:
+            return self._stages.config.hub
+
+        self._intercom = Intercom(self.hub, hub_settings)
+        self._sources = MediaSources(hub_settings)
         self._announcer = Announcer(self.hub, self._stages, self._sources)
-        self._controls = RoomControls(self.hub, self._announcer, self._sources, self._intercom)
+        self._controls = RoomControls(self.hub, self._announcer, self._sources, self._intercom, hub_settings)
         self._browsers = BrowserRooms(self.hub, context, lambda: self.config.rooms)
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._certificate = server_certificate(config)

@@ -46,6 +46,9 @@ class Question:
     satellite: str | None = None
     """Home Assistant's ID of the satellite that heard it, such as `assist_satellite.kitchen`."""
 
+    recording: Callable[[], bytes] | None = field(default=None, compare=False)
+    """Returns the canonical audio in which it was asked; None where it was typed."""
+
 
 @dataclass(slots=True)
 class _Conversation:

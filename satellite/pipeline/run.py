@@ -372,15 +372,16 @@ class Run:
         speculation.output.completeness = completeness
         if self._request.includes(Stage.CHAT):
             await speculation.wait_if_incomplete(completeness)
-            await self._new_answer(speculation.output).reply_to(self._question(text, language))
+            await self._new_answer(speculation.output).reply_to(self._question(text, language, recording))
 
     def _new_answer(self, output: CommitBuffer) -> RunAnswer:
         self._answer = RunAnswer(self._stages, self._request, output, heard_seconds=self._heard_seconds)
         return self._answer
 
-    def _question(self, text: str, language: str | None) -> Question:
-        request = self._request
-        return Question(text, self._conversation, request.named_room, language, request.persona, place=request.room)
+    def _question(self, text: str, language: str | None, recording: CommandRecording | None = None) -> Question:
+        request, said = self._request, None if recording is None else (lambda: bytes(recording.pcm))
+        about = (request.named_room, language, request.persona, request.room)
+        return Question(text, self._conversation, *about, recording=said)
 
     async def _emit_failure(self, error: SatelliteError) -> None:
         stage = error.stage if isinstance(error, StageError) else self._answer.stage if self._answer else self._stage

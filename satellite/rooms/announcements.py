@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
-from satellite.audio.pcm import AudioFormat, Converter
+from satellite.audio.pcm import CANONICAL, AudioFormat, Converter
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError, TextToSpeechError, shown
 from satellite.pipeline.stages import Stages
@@ -57,6 +57,15 @@ class Announcer:
             async with self.spoken(text, first) as announcement:
                 failed = await self._hub.announce(list(names), announcement)
         return {"heard": [name for name in known if name in (names or known) and name not in failed], "failed": failed}
+
+    async def say_recorded(self, pcm: bytes, names: Sequence[str]) -> None:
+        """Play canonical audio in rooms after a chime. Raises `SatelliteError` where none of them heard it."""
+        self._known(names)
+        with self._one():
+            first = await self._chime(True, CANONICAL)
+            failed = await self._hub.announce(list(names), SharedSound.complete(CANONICAL, first + pcm))
+        if len(failed) == len(names):
+            raise SatelliteError("; ".join(failed.values()), code="announce-failed")
 
     @asynccontextmanager
     async def spoken(

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from satellite.audio.recorded_words import recorded_words
+from satellite.config.rooms import HubSettings
 from satellite.errors import SatelliteError
 from satellite.pipeline.dialogue import Question
 from satellite.rooms.announcements import Announcer
@@ -34,8 +36,16 @@ class RoomAnswer:
 class RoomControls:
     """Operates rooms by their names. Every method raises `SatelliteError` for one that is unknown or not connected."""
 
-    def __init__(self, hub: Hub, announcer: Announcer, sources: MediaSources, intercom: Intercom) -> None:
-        """Operate the rooms of `hub`; `sources` open what they play."""
+    def __init__(
+        self,
+        hub: Hub,
+        announcer: Announcer,
+        sources: MediaSources,
+        intercom: Intercom,
+        settings: Callable[[], HubSettings],
+    ) -> None:
+        """Operate the rooms of `hub` by `settings()`; `sources` open what they play."""
+        self._settings = settings
         self._hub = hub
         self._intercom = intercom
         self._announcer = announcer
@@ -117,7 +127,7 @@ class RoomControls:
 
     def begin_telling(self, rooms: Sequence[str], text: str, question: Question) -> None:
         """Say `text`, the end of `question`, in rooms."""
-        self._begin(self._announcer.say(text, rooms), f"tell {', '.join(rooms)}")
+        self._begin(self._told(rooms, text, question), f"tell {', '.join(rooms)}")
 
     def begin_playing(self, room: str, what: str, failed: str) -> None:
         """Play one of `media` in a room; if that is impossible, say `failed` there."""
@@ -136,6 +146,13 @@ class RoomControls:
         """Add `by` to the loudness of a room; one whose loudness is not known is taken for as loud as it can be."""
         volume = self._hub.room(room).status().volume
         await self.set_volume(room, min(1.0, max(0.0, (1.0 if volume is None else volume) + by)))
+
+    async def _told(self, rooms: Sequence[str], text: str, question: Question) -> None:
+        if question.recording is not None and self._settings().broadcast == "recording":
+            pcm = await asyncio.to_thread(recorded_words, question.recording(), question.text, text)
+            await self._announcer.say_recorded(pcm, rooms)
+        else:
+            await self._announcer.say(text, rooms)
 
     async def _done_or_said(self, work: Coroutine[Any, Any, object], room: str, failed: str) -> None:
         try:
