@@ -119,6 +119,13 @@ async def test_it_answers(brain: Brain) -> None:
     assert min(stats.cached_tokens or 0, later.cached_tokens or 0) > 15
 
 
+async def test_answers_at_once_find_the_system_prompt_read(gguf: Path) -> None:
+    async with loaded(gguf, parallel=3) as brain:
+        system = Message("system", ChatSettings().system_prompt)
+        asked = [brain.stats(system, Message("user", question)) for question in (FRANCE, SPAIN, STORY)]
+        assert min(stats.cached_tokens or 0 for stats in await asyncio.gather(*asked)) > 25
+
+
 async def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
     deltas = brain.chat.stream(messages(STORY))
     begun = time.monotonic()

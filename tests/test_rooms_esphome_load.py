@@ -31,8 +31,8 @@ class UnevenEngine(LoudEngine):
         self._random = random.Random(16)
 
     async def stream(self, conversation: Any, sampling: Sampling = AS_CONFIGURED) -> AsyncGenerator[ChatDelta, None]:
-        self.chat_seconds = self._random.choice([0.02] * 6 + [0.3, 3.5])
-        self.tts_seconds = [self._random.choice([0.02] * 6 + [0.4, 2.8]) for _ in range(5)]
+        self.chat_seconds = self._random.choice([0.02] * 6 + [0.3, 5.0])
+        self.tts_seconds = [self._random.choice([0.02] * 6 + [0.4, 4.0]) for _ in range(5)]
         self.made = 0
         async for delta in super().stream(conversation, sampling):
             yield delta

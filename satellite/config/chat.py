@@ -82,7 +82,7 @@ class LocalSettings(Settings):
     context_tokens: int = Field(1024, ge=256, le=131_072)
     """Context length of each answer, in tokens."""
 
-    parallel: int = Field(4, ge=1, le=32)
+    parallel: int = Field(6, ge=1, le=32)
     """Answers generated at the same time; others wait. Each keeps a context in memory: 23 MB with the default model."""
 
     threads: int = Field(0, ge=0, le=64)

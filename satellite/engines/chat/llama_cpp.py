@@ -281,8 +281,9 @@ class LlamaCppChat:
                 server = await LlamaProcess.begin(settings)
                 reason = await server.ready()
                 if not reason:
-                    # The first request is the slowest, and this one leaves the system prompt in the cache.
-                    await self._read(server, [Message("system", self._chat.system_prompt), Message("user", "Hi")])
+                    # The first requests are the slowest, and these leave the system prompt in the cache of every slot.
+                    beginning = [Message("system", self._chat.system_prompt), Message("user", "Hi")]
+                    await asyncio.gather(*(self._read(server, beginning) for _ in range(self._settings.parallel)))
                     reason = "" if server.is_running else server.exit_reason
         except TimeoutError:
             reason = f"it took longer than {self._load_seconds:g} s"
