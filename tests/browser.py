@@ -47,13 +47,16 @@ def running(microphone: Path) -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, url: object, **settings: Any) -> Iterator[Page]:
+def opened(browser: Browser, url: object, *scripts: str, **settings: Any) -> Iterator[Page]:
     """Open a page in a profile of its own; nothing may be wrong with it, nor may it ask another host for anything.
+
+    `scripts` are files of this folder that run before the page's own.
 
     What the page does about lost connections is up to the test, so that failed requests are no fault.
     """
     context = browser.new_context(**settings)
-    context.add_init_script(path=Path(__file__).parent / "browser_probes.js")
+    for script in ("browser_probes.js", *scripts):
+        context.add_init_script(path=Path(__file__).parent / script)
     page = context.new_page()
     page.set_default_timeout(1000 * PATIENCE_SECONDS)
     wrong: list[str] = []
@@ -71,8 +74,14 @@ def opened(browser: Browser, url: object, **settings: Any) -> Iterator[Page]:
 
 
 def _is_fault(kind: str, text: str) -> bool:
-    """Tell a fault of the page from a failed request, and from a header that the browser ignores without HTTPS."""
-    harmless = ("Failed to load resource", "WebSocket connection to", "The Cross-Origin-Opener-Policy header")
+    """Tell a fault of the page from a failed request, and from what the browser ignores without HTTPS or a touch."""
+    harmless = (
+        "Failed to load resource",
+        "WebSocket connection to",
+        "The Cross-Origin-Opener-Policy header",
+        "The AudioContext was not allowed to start",
+        "An SSL certificate error occurred when fetching the script",  # a service worker
+    )
     return kind in ("error", "warning") and not text.startswith(harmless)
 
 

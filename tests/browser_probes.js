@@ -4,6 +4,9 @@ globalThis.probes = {
   /** The loudest sample that was played. */
   loudest: 0,
 
+  /** How loud what is played is at the moment. */
+  level: 0,
+
   /** Every text that the latest answer has had. */
   texts: [],
 
@@ -65,7 +68,8 @@ AudioNode.prototype.connect = function (target, ...rest) {
     const samples = new Float32Array(meter.fftSize);
     setInterval(() => {
       meter.getFloatTimeDomainData(samples);
-      probes.loudest = Math.max(probes.loudest, ...samples.map(Math.abs));
+      probes.level = Math.max(...samples.map(Math.abs));
+      probes.loudest = Math.max(probes.loudest, probes.level);
     }, 20);
   }
   return connect.call(this, target, ...rest);

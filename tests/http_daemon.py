@@ -13,6 +13,7 @@ from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status
+from satellite.net.certificate import ServerCertificate
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 
@@ -30,8 +31,13 @@ def client(port: int) -> httpx.Client:
 
 
 @contextmanager
-def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any) -> Iterator[httpx.Client]:
-    """Serve the daemon's parts once more, with settings, and perhaps a state, of its own."""
+def serving(
+    daemon: RunningDaemon,
+    status: Status | None = None,
+    certificate: ServerCertificate | None = None,
+    **settings: Any,
+) -> Iterator[httpx.Client]:
+    """Serve the daemon's parts once more, with settings, and perhaps a state or a certificate, of its own."""
     parts = daemon.daemon
     http = HttpSettings.model_validate(settings)
     runs = RunHistory(parts.bus, kept=http.runs_kept, transcripts=http.keep_transcripts)
@@ -40,6 +46,7 @@ def serving(daemon: RunningDaemon, status: Status | None = None, **settings: Any
         settings=http,
         status=status or parts._status,
         runs=runs,
+        certificate=certificate,
         rate=RateLimit(http.requests_per_minute),
         work=Work(http.max_concurrent),
     )

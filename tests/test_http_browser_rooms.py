@@ -48,7 +48,8 @@ async def test_the_wake_word_is_heard_here_again_and_again(tmp_path: Path) -> No
                 assert (await tablet.until("stt-start"))["activity"] == "listening"
                 assert (await tablet.until("stt-end"))["text"] == "Tell me a story."
                 assert (await tablet.until("chat-end"))["text"] == "One two three."
-                assert (await tablet.until("sound"))["rate"] == RATE
+                spoken = await tablet.until("sound")
+                assert (spoken["rate"], spoken["kind"]) == (RATE, "answer")
                 await tablet.until("sound-end")
                 assert tablet.sound_seconds() == pytest.approx(3 * turn, abs=0.01)
             (status,) = there.hub.status()

@@ -161,7 +161,9 @@ class PageSession:
             return
         pcm = self._converter.convert(sound)
         now = asyncio.get_running_loop().time()
-        self._ahead_seconds = max(0.0, self._ahead_seconds - (now - self._heard_at)) + seconds_of(pcm)
+        # What was held up somewhere may still come: a page that was silent for a while may be as far behind.
+        before = max(-_AHEAD_SECONDS, self._ahead_seconds - (now - self._heard_at))
+        self._ahead_seconds = before + seconds_of(pcm)
         self._heard_at = now
         if self._ahead_seconds > _AHEAD_SECONDS:
             self.end(_TOO_MUCH)

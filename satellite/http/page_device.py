@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from satellite.http.room_frames import timer_frame
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
 from satellite.rooms.room import BaseRoom, LinkState
+from satellite.rooms.room_sound import Sounding
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind
 from satellite.tasks import Supervised, end_tasks
 
@@ -47,7 +48,7 @@ class PageDevice:
 
     def __init__(self, page: Page, room: BrowserRoomSettings, context: RoomContext, modes: RoomModes) -> None:
         self.capabilities = Capabilities(timers=True, speech_interrupts=room.interrupt_by == "speech")
-        self.output = PageOutput(page.outbox)
+        self.output = PageOutput(page.outbox, lambda: self.conversation.sounding)
         self.conversation = Conversation(self, room, context, modes)
         self._page = page
 
@@ -91,9 +92,11 @@ class PageOutput:
     media_format = AudioFormat(44_100)
     paced = True
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, sounding: Callable[[], Sounding | None]) -> None:
+        """Play by frames in `outbox`; `sounding` returns what it is that sounds."""
         self.trouble = ""
         self._outbox = outbox
+        self._sounding = sounding
         self._sound = 0
         self._played = 0
         """The latest sound that was heard to its end."""
@@ -103,7 +106,7 @@ class PageOutput:
     async def start(self, layout: AudioFormat) -> float:
         """Announce a sound."""
         self._sound += 1
-        frame = {"type": "sound", "sound": self._sound, "rate": layout.rate, "channels": layout.channels}
+        frame = {"type": "sound", "sound": self._sound, "rate": layout.rate, "kind": self._sounding()}
         self._outbox.put(json.dumps(frame))
         return 0.0
 

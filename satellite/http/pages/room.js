@@ -20,7 +20,9 @@ const VOLUME_MS = 150;
 /** What the activities of the daemon are called here; the others are `waiting`. */
 const ACTIVITIES = { listening: "listening", thinking: "thinking", speaking: "speaking", error: "error" };
 /** States in which a touch ends what is under way. */
-const UNDER_WAY = ["listening", "thinking", "speaking", "announcing", "ringing"];
+const UNDER_WAY = ["listening", "thinking", "speaking", "announcing", "ringing", "playing", "calling"];
+/** The states of what sounds while nobody speaks with the room; the others are `announcing`. */
+const SOUNDS = { media: "playing", call: "calling" };
 
 class Room {
   #settings = new Settings((keys) => this.#changed(keys));
@@ -36,13 +38,14 @@ class Room {
     (sound) => this.#played(sound),
     (error) => this.#explain(`${this.#texts.soundFails} ${error.message}`),
   );
+  #attempt = 0;
   #microphone = null;
   #blocked = "";
   #linked = false;
   #taken = false;
   #activity = "waiting";
   #sound = 0;
-  #sounding = false;
+  #sounding = "";
   #wakeWords = [];
   #volumeTimer = 0;
 
@@ -65,22 +68,26 @@ class Room {
 
   /** Open the microphone and the loudspeaker, then connect. */
   async #begin() {
+    const attempt = ++this.#attempt;
     this.#blocked = "";
     show(byId("notice"), false);
-    const kind = await obstacle();
-    if (kind) return this.#block(kind);
     this.#player.prepare(USUAL_RATE);
+    this.#player.allow();
+    let microphone;
     try {
-      const microphone = await Microphone.open((pcm, level) => this.#heard(pcm, level), this.#settings.get("microphone"));
-      this.#microphone?.close();
-      this.#microphone = microphone;
+      const kind = await obstacle();
+      if (kind) return this.#block(kind);
+      microphone = await Microphone.open((pcm, level) => this.#heard(pcm, level), this.#settings.get("microphone"));
     } catch (error) {
-      return this.#block(meaningOf(error), error);
+      return attempt === this.#attempt && this.#block(meaningOf(error), error);
     }
     await Promise.race([this.#player.allow(), new Promise((late) => setTimeout(late, ALLOWED_MS))]);
-    if (!this.#player.running) return this.#end(); // until somebody touches the page
-    this.#microphone.muted = this.#settings.get("muted");
-    this.#microphone.onEnd(() => this.#block("missing"));
+    // Somebody has touched the page meanwhile; or the browser plays nothing until somebody does.
+    if (attempt !== this.#attempt || !this.#player.running) return microphone.close();
+    this.#microphone?.close();
+    this.#microphone = microphone;
+    microphone.muted = this.#settings.get("muted");
+    microphone.onEnd(() => microphone === this.#microphone && this.#block("missing"));
     keepAwake(this.#settings.get("awake"));
     this.#link.open();
     this.#draw();
@@ -134,14 +141,14 @@ class Room {
   }
 
   #played(sound) {
-    if (sound === this.#sound) this.#sounding = false;
+    if (sound === this.#sound) this.#sounding = "";
     this.#link.send({ type: "played", sound });
     this.#draw();
   }
 
   #quiet() {
     this.#player.clear();
-    this.#sounding = false;
+    this.#sounding = "";
     this.#draw();
   }
 
@@ -196,9 +203,9 @@ class Room {
     byId("volume").value = 100 * volume;
   }
 
-  #begins({ sound, rate }) {
+  #begins({ sound, rate, kind }) {
     this.#sound = sound;
-    this.#sounding = true;
+    this.#sounding = SOUNDS[kind] ?? (kind ? "announcing" : ""); // a short tone is none
     this.#player.prepare(rate);
   }
 
@@ -219,7 +226,7 @@ class Room {
     if (!this.#linked) return "offline";
     if (["listening", "thinking", "speaking"].includes(this.#activity)) return this.#activity;
     if (this.#timers.ringing) return "ringing";
-    if (this.#sounding) return "announcing";
+    if (this.#sounding) return this.#sounding;
     return this.#settings.get("muted") ? "muted" : this.#activity;
   }
 
@@ -230,6 +237,7 @@ class Room {
       document.body.dataset.state = state;
       // While it speaks, a screen reader would talk over it; waiting is the usual state.
       if (!["speaking", "announcing", "waiting"].includes(state)) announce(states[state]);
+      document.body.toggleAttribute("data-stops", UNDER_WAY.includes(state) && state !== "listening");
     }
     say(byId("state"), states[state]);
     const hint = hints[state];

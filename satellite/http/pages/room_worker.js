@@ -4,7 +4,7 @@ const CACHE = "room";
 const NETWORK_MS = 3000;
 const PAGE = "room";
 const FILES = ["base.css", "room.css", "room.js", "room_link.js", "room_texts.js", "room_timers.js", "room_screen.js",
-  "room_settings.js", "api.js", "backoff.js", "certificate.js", "dom.js", "microphone.js", "microphone_advice.js",
+  "room_settings.js", "api.js", "backoff.js", "certificate.js", "dom.js", "format.js", "microphone.js", "microphone_advice.js",
   "microphone_worklet.js", "player.js", "player_worklet.js", "resampler.js", "sign_in.js", "icon.svg", "icon-192.png",
   "room.webmanifest"];
 const SHELL = [PAGE, ...FILES.map((file) => `static/${file}`)].map((path) => new URL(path, self.location).href);
