@@ -14,6 +14,7 @@ from satellite.config.rooms import EsphomeRoomSettings
 from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.room import LinkState
@@ -51,13 +52,14 @@ class EsphomeHouse:
         self.stages = scripted_stages(engine, **sections)
         self.bus = RunBus()
         self.media = MediaListener(0)
+        self.incoming = IncomingDevices(0, "127.0.0.1")
         self.context = RoomContext(self.stages, self.bus, Arbiter(arbitration_seconds), scheduler, self.media)
 
     @asynccontextmanager
     async def room(self, device: EsphomeDevice, **settings: Any) -> AsyncIterator[EsphomeRoom]:
         """Drive `device`; returns when it has been reached, or has not."""
         wanted = EsphomeRoomSettings(**{"name": device.name, "uri": device.uri} | settings)
-        room = EsphomeRoom(wanted, self.context)
+        room = EsphomeRoom(wanted, self.context, self.incoming)
         running = self.stages.background.run(f"room {device.name}", room.run)
         try:
             await until(lambda: room.state is not LinkState.CONNECTING)

@@ -74,6 +74,14 @@ def ip(value: str) -> str:
     return value
 
 
+def mac(value: str) -> str:
+    """Return a MAC address as twelve hexadecimal digits; raises ValueError for anything else."""
+    digits = value.replace(":", "").replace("-", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{12}", digits):
+        raise ValueError("expected a MAC address such as 20:f8:3b:00:00:01, in quotes")
+    return digits
+
+
 def network(value: str) -> str:
     """Return an address or a network as it is; raises ValueError otherwise."""
     try:

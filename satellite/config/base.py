@@ -71,6 +71,9 @@ WyomingUri = Annotated[str, AfterValidator(addresses.wyoming_uri)]
 EsphomeUri = Annotated[str, AfterValidator(addresses.esphome_uri)]
 """Address of an ESPHome device, such as esphome://192.168.1.30."""
 
+MacAddress = Annotated[str, AfterValidator(addresses.mac)]
+"""Twelve hexadecimal digits; may be given with colons or dashes between the pairs."""
+
 Addresses = Annotated[tuple[WyomingUri, ...], BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...])]
 """One address or several."""
 

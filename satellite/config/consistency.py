@@ -46,12 +46,16 @@ def _rooms_twice(config: Config) -> Problems:
         if first != where:
             yield (*where, "name"), f"{place.name!r} is also the name of {dotted(first)}"
     addresses: dict[str, int] = {}
+    macs: dict[str, int] = {}
     for index, room in enumerate(config.rooms):
         if isinstance(room, BrowserRoomSettings):
             continue  # they share their uri
         first_index = addresses.setdefault(room.uri.lower().rstrip("/"), index)
         if first_index != index:
             yield ("rooms", index, "uri"), f"{room.uri!r} is also the uri of rooms[{first_index}]"
+        mac = getattr(room, "mac", None)
+        if mac is not None and (first_index := macs.setdefault(mac, index)) != index:
+            yield ("rooms", index, "mac"), f"{mac!r} is also the mac of rooms[{first_index}]"
 
 
 def _speakers(config: Config) -> Problems:

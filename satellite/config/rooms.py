@@ -11,8 +11,10 @@ from satellite.config.base import (
     EsphomeUri,
     Host,
     Language,
+    MacAddress,
     MediaUrl,
     Name,
+    Port,
     Seconds,
     Settings,
     WyomingUri,
@@ -98,6 +100,12 @@ class EsphomeRoomSettings(RoomSettings):
     has no key.
     """
 
+    mac: MacAddress | None = None
+    """MAC address of a device that dials the daemon, at `hub.incoming_port`, when it is not dialled; it needs a key.
+
+    It learns where from the first connection that is made to it (`api: {outgoing_connection: {}}` in its YAML).
+    """
+
     wake_words: tuple[str, ...] | None = None
     """Wake words that the device listens for, of its own ones or of `wake.custom_directory`; null leaves its choice.
 
@@ -159,6 +167,9 @@ class HubSettings(Settings):
 
     media_port: int = Field(0, ge=0, le=65535)
     """Port at which ESPHome devices fetch sound from this machine; 0 is any free one, for which no firewall is open."""
+
+    incoming_port: Port = 6054
+    """Port at which ESPHome devices dial the daemon; it is open while a room has a `mac`. Firmware knows only 6054."""
 
     arbitration_seconds: float = Field(0.3, ge=0, le=2)
     """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers."""

@@ -380,6 +380,8 @@ class Config(Settings):
         if self.http.enabled:
             ports["http", "port"] = (self.http.port, (self.http.host,))
         ports["hub", "media_port"] = (self.hub.media_port or None, ())
+        if any(getattr(room, "mac", None) for room in self.rooms):
+            ports["hub", "incoming_port"] = (self.hub.incoming_port, ())
         return {where: one for where, one in ports.items() if one[0] is not None}
 
     def listening(self) -> Iterator[tuple[str, int]]:

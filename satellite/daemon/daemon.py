@@ -29,7 +29,7 @@ from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status, as_json
-from satellite.net.binding import PortOpener, taken
+from satellite.net.binding import EVERYWHERE, PortOpener, taken
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
@@ -38,6 +38,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.controls import RoomControls
 from satellite.rooms.device import RoomContext
 from satellite.rooms.elsewhere import Speakers
+from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
 from satellite.rooms.hub import Hub
@@ -105,7 +106,9 @@ class Daemon:
         self.host = None if room is None else HostRoom(room, config.microphone, config.speaker, context)
         """The host's own room, if it has a microphone."""
 
-        self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host])
+        only = config.wyoming.host[0] if not set(config.wyoming.host) & set(EVERYWHERE) else None
+        incoming = IncomingDevices(0 if free_ports else config.hub.incoming_port, only)
+        self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host], incoming)
 
         def hub_settings() -> HubSettings:
             return self._stages.config.hub

@@ -10,7 +10,7 @@ from satellite.daemon.config_check import without_files
 from satellite.errors import ConfigError
 
 _LIVE = ("log_level", "rooms", "hub", "endpoint", "phrases", "vad", "deadlines")
-_FIXED = ("deadlines.chat_first_token_seconds", "hub.media_port")
+_FIXED = ("deadlines.chat_first_token_seconds", "hub.media_port", "hub.incoming_port")
 """Settings of these sections that something is built with."""
 
 

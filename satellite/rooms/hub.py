@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from satellite.config.rooms import DialledRoomSettings, EsphomeRoomSettings, RoomSettings
 from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import Room, RoomStatus, is_heard
@@ -16,11 +17,21 @@ from satellite.tasks import Supervised, end_tasks
 class Hub:
     """Keeps every configured satellite connected; one that is broken hurts no other."""
 
-    def __init__(self, rooms: Sequence[RoomSettings], context: RoomContext, others: Sequence[Room] = ()) -> None:
-        """Prepare to drive the satellites of `rooms`, and `others`, rooms of another transport."""
+    def __init__(
+        self,
+        rooms: Sequence[RoomSettings],
+        context: RoomContext,
+        others: Sequence[Room] = (),
+        incoming: IncomingDevices | None = None,
+    ) -> None:
+        """Prepare to drive the satellites of `rooms`, and `others`, rooms of another transport.
+
+        ESPHome devices may dial `incoming`.
+        """
         self._context = context
+        self._incoming = incoming
         self._others = list(others)
-        self.satellites = [_room(one, context) for one in _dialled(rooms)]
+        self.satellites = [self._room(one) for one in _dialled(rooms)]
         self._tasks: dict[Room, Supervised] = {}
         self._started = False
 
@@ -64,7 +75,7 @@ class Hub:
         self._context.arbiter.configure(self._context.stages.config.hub.arbitration_seconds)
         kept = {room.settings: room for room in self.satellites if room.settings in rooms}
         gone = [room for room in self.satellites if room.settings not in kept]
-        self.satellites = [kept.get(one) or _room(one, self._context) for one in _dialled(rooms)]
+        self.satellites = [kept.get(one) or self._room(one) for one in _dialled(rooms)]
         # Before the new rooms are connected: one of them may be the same satellite by another name.
         await end_tasks(*(self._tasks.pop(room).task for room in gone))
         for satellite in self.satellites:
@@ -94,6 +105,11 @@ class Hub:
         """Return the state of every room."""
         return [room.status() for room in self.rooms]
 
+    def _room(self, settings: DialledRoomSettings) -> WyomingRoom | EsphomeRoom:
+        if isinstance(settings, EsphomeRoomSettings):
+            return EsphomeRoom(settings, self._context, self._incoming)
+        return WyomingRoom(settings, self._context)
+
     def _begin(self, room: Room) -> None:
         self._tasks[room] = self._context.stages.background.run(f"room {room.settings.name}", room.run)
 
@@ -101,12 +117,6 @@ class Hub:
 def _dialled(rooms: Sequence[RoomSettings]) -> list[DialledRoomSettings]:
     """Return the rooms that are connected to from here; browsers come by themselves."""
     return [room for room in rooms if isinstance(room, DialledRoomSettings)]
-
-
-def _room(settings: DialledRoomSettings, context: RoomContext) -> WyomingRoom | EsphomeRoom:
-    if isinstance(settings, EsphomeRoomSettings):
-        return EsphomeRoom(settings, context)
-    return WyomingRoom(settings, context)
 
 
 async def _announce(room: Room, sound: SharedSound) -> None:

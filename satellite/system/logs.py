@@ -28,6 +28,10 @@ REPORTED = ("aioesphomeapi",)
 """Libraries whose warnings the daemon puts into words itself: they log errors only, but at debug."""
 
 
+TOLD = ("aioesphomeapi.outgoing_connection",)
+"""What of `REPORTED` says at info who was refused, each once an hour."""
+
+
 def set_up(level: str) -> None:
     """Log at `level` (debug, info, warning, error) and above, to the journal or else to standard error."""
     send = _journal()
@@ -45,6 +49,8 @@ def set_level(level: str) -> None:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     for reported in REPORTED:
         logging.getLogger(reported).setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
+    for told in TOLD:
+        logging.getLogger(told).setLevel(level.upper())
 
 
 def log_words(whose: str, heard: str, said: str | None = None, **fields: str) -> None:

@@ -4,6 +4,7 @@ Only this package imports aioesphomeapi, and only `room.py` is imported where no
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
@@ -36,15 +37,20 @@ class Session:
 class EsphomeConnection:
     """Keeps a device connected inside `async with`, again and again."""
 
-    def __init__(self, host: str, port: int, key: str) -> None:
-        """Connect to `host`, encrypted where there is a `key`."""
+    def __init__(
+        self, host: str, port: int, key: str, accept: Callable[[ReconnectLogic], Callable[[], None]] | None = None
+    ) -> None:
+        """Connect to `host`, encrypted where there is a `key`, or be dialled by the device where it may (`accept`)."""
         self.client = APIClient(
             host,
             port,
             client_info=f"satellite {__version__}",
             keepalive=_KEEP_ALIVE_SECONDS,
             noise_psk=key or None,
+            outgoing_connection_target=accept is not None,
         )
+        self._accept = accept
+        self._refuse: Callable[[], None] | None = None
         self._changes: asyncio.Queue[Session | Exception] = asyncio.Queue()
         self._session: Session | None = None
         self._logic = ReconnectLogic(
@@ -57,10 +63,14 @@ class EsphomeConnection:
     async def __aenter__(self) -> Self:
         """Begin to connect."""
         await self._logic.start()
+        if self._accept is not None:
+            self._refuse = self._accept(self._logic)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Let the device go."""
+        if self._refuse is not None:
+            self._refuse()
         await attempt(self._leave(), "leave an ESPHome device", _GOODBYE_SECONDS)
         self.client.force_disconnect()
         await self._logic.stop()

@@ -17,13 +17,17 @@ from satellite.errors import ConfigError, DaemonUnreachable, ProtocolError, Sate
 from satellite.net.binding import host_and_port
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.probe import encrypts
 from satellite.rooms.room import BaseRoom, LinkState
 from satellite.system.process import imported
 from satellite.tasks import Supervised, end_tasks, first_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aioesphomeapi.client import APIClient
+    from aioesphomeapi.reconnect_logic import ReconnectLogic
 
     from satellite.rooms.esphome.connection import EsphomeConnection, Session
     from satellite.rooms.esphome.device import EsphomeDevice
@@ -53,9 +57,13 @@ class EsphomeRoom(BaseRoom):
 
     settings: EsphomeRoomSettings
 
-    def __init__(self, settings: EsphomeRoomSettings, context: RoomContext) -> None:
+    def __init__(
+        self, settings: EsphomeRoomSettings, context: RoomContext, incoming: IncomingDevices | None = None
+    ) -> None:
+        """Drive the device of `settings`; where these name its `mac`, it may dial `incoming`."""
         super().__init__(settings, settings.uri, f"{settings.name} is being dialled")
         self._context = context
+        self._incoming = incoming
         self._device: EsphomeDevice | None = None
         self._was_connected = False
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
@@ -90,10 +98,12 @@ class EsphomeRoom(BaseRoom):
         key = await asyncio.to_thread(self._key)
         host, port = self.settings.address
         module = await imported("satellite.rooms.esphome.connection")
-        reached = (await module.addresses(host, port))[0]
-        await self._check_form(reached, port, key)
+        accept = self._accepting(key)
+        if accept is None:
+            reached = (await module.addresses(host, port))[0]
+            await self._check_form(reached, port, key)
         connection: EsphomeConnection
-        async with module.EsphomeConnection(host, port, key) as connection:
+        async with module.EsphomeConnection(host, port, key, accept) as connection:
             while True:
                 change = await connection.next()
                 if not isinstance(change, Exception):
@@ -105,6 +115,18 @@ class EsphomeRoom(BaseRoom):
                 else:
                     where = host_and_port(host, port)
                     self.become(LinkState.OFF, f"{self.settings.name}: {where} cannot be reached; is it switched on?")
+
+    def _accepting(self, key: str) -> "Callable[[ReconnectLogic], Callable[[], None]] | None":
+        """Return what accepts the connections of a device that may dial the daemon; None where it may not."""
+        incoming, mac = self._incoming, self.settings.mac
+        if incoming is None or mac is None:
+            return None
+        if not key:  # without one, anybody could be the device
+            source = esphome_key(self.settings).find().source
+            raise LinkTrouble(
+                LinkState.NO_KEY, f"a device that dials the daemon needs a key, and there is none: {source}"
+            )
+        return lambda logic: incoming.accept(mac, logic)
 
     def _key(self) -> str:
         """Return the device's key, empty where there is none; blocks."""
