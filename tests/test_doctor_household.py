@@ -11,6 +11,7 @@ from satellite.config.loader import parse
 from satellite.system.nvidia import gpus
 from satellite.wire import client
 from satellite.wire.browsing import DeviceKind, FoundDevice
+from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.home_assistant import HomeAssistantServer
 from tests.doubles.http import script
 from tests.doubles.ollama import OllamaServer
@@ -120,6 +121,31 @@ async def test_rooms_are_checked_without_claiming_them() -> None:
         assert is_like(findings["room attic"], State.BAD, "nothing answers")
         assert is_like(findings["room cellar"], State.BAD)
         assert not kitchen.claimed
+
+
+async def test_esphome_devices_are_checked_without_claiming_them() -> None:
+    async with EsphomeDevice(key=bytes(32)) as kitchen, EsphomeDevice(name="study") as study:
+        rooms = [f"{{name: {device.name}, uri: '{device.uri}'}}" for device in (kitchen, study)]
+        findings = await found("rooms", f"rooms: [{', '.join(rooms)}, {{name: attic, uri: 'esphome://127.0.0.1:9'}}]")
+        assert is_like(findings["room kitchen"], State.GOOD, "answers, encrypted")
+        assert is_like(findings["room study"], State.GOOD, "answers, not encrypted")
+        assert is_like(findings["room attic"], State.BAD, "cannot be reached", "is it switched on?")
+        assert not kitchen.claimed
+        assert not study.claimed
+
+
+@pytest.mark.parametrize(
+    ("state", "remedy"),
+    [
+        ("held", "disable the device's Assist satellite entity"),
+        ("no-key", "key_file: in the room's entry"),
+        ("no-satellite", "satellite rooms discover"),
+        ("off", "satellite rooms discover"),
+    ],
+)
+def test_every_state_of_an_esphome_room_has_its_remedy(state: str, remedy: str) -> None:
+    room = {"room": "kitchen", "uri": "esphome://192.0.2.1", "state": state, "message": "why"}
+    assert is_like(household._driven(room), State.BAD, f"{state}: why", remedy)
 
 
 async def test_each_language_of_the_house_needs_a_voice(daemon: RunningDaemon) -> None:

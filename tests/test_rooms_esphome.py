@@ -1,13 +1,17 @@
 """ESPHome devices as rooms: how they are reached, whose they are, and what their state is called."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from satellite.audio.pcm import CANONICAL
+from satellite.config.rooms import EsphomeRoomSettings
 from satellite.errors import DaemonUnreachable
 from satellite.rooms.esphome.probe import encrypts
+from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from tests.doubles.esphome import EsphomeDevice
@@ -120,6 +124,29 @@ async def test_a_device_without_wake_words_is_ours_where_that_is_configured() ->
             assert room.state is LinkState.HELD
             await without.press()
             await until(lambda: room.state is LinkState.CONNECTED)
+
+
+async def test_a_reload_leaves_rooms_connected_that_are_the_same() -> None:
+    stays, goes = EsphomeDevice(), EsphomeDevice(name="study")
+    async with stays, goes, house() as home:
+        both = [EsphomeRoomSettings(name=device.name, uri=device.uri) for device in (stays, goes)]
+        hub = Hub(tuple(both), home.context)
+        hub.start()
+        await until(lambda: stays.claimed and goes.claimed)
+        await hub.apply((both[0], both[1].model_copy(update={"name": "office"})))
+        await until(lambda: [one.state for one in hub.status()] == [LinkState.CONNECTED] * 2)
+        assert [one.room for one in hub.status()] == ["kitchen", "office"]
+        assert [taken.type for taken in stays.taken].count("HelloRequest") == 1
+        await hub.stop()
+        await until(lambda: not stays.claimed)
+
+
+def test_only_a_configured_device_has_the_library_imported() -> None:
+    code = (
+        "import sys, satellite.daemon.daemon; print([n for n in ('aioesphomeapi', 'av', 'numpy') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 async def test_the_wrong_form_of_the_protocol_costs_no_long_wait() -> None:

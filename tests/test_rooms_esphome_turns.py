@@ -91,23 +91,6 @@ async def test_silence_bridges_a_gap_that_is_longer_than_the_firmware_waits() ->
         assert heard.seconds > 10
 
 
-@pytest.mark.slow
-async def test_no_answer_is_ever_taken_for_a_command() -> None:
-    """The firmware opens its microphone 2 s after an address without sound, and hears our own answer."""
-    engine = LoudEngine(answer=["What else?"], chat_seconds=0.3)
-    plain = (Format("wav", 16_000, 1, announcement=True),)
-    async with EsphomeDevice(formats=plain) as device, house(engine) as home, home.room(device):
-        assert await device.wake()
-        for number in range(200):
-            engine.tts_seconds = (0.05, (0.05, 1.9, 2.1, 3.0)[number % 4])
-            engine.made = 0
-            await device.say(speech(20) + silence(20))
-            await device.until("RUN_END")
-            await until(lambda: device.state is State.STREAMING_MICROPHONE)
-        assert device.assistant.overheard_seconds == 0
-        assert device.assistant.streams == 201
-
-
 async def test_a_question_is_answered_without_the_wake_word() -> None:
     engine = LoudEngine(answer=["Which one?"])
     async with EsphomeDevice() as device, house(engine) as home, home.room(device) as room:
