@@ -1,6 +1,7 @@
 """Tells whether an ESPHome device encrypts, before a connection that would wait a minute for an answer in vain."""
 
 import asyncio
+import os
 from contextlib import suppress
 
 from satellite.errors import DaemonUnreachable, ProtocolError
@@ -48,7 +49,7 @@ async def _answer(host: str, port: int, greeting: bytes) -> bytes:
         async with asyncio.timeout(_CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError) as error:
-        reason = (getattr(error, "strerror", None) or "no answer").lower()
+        reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else "no answer"
         raise DaemonUnreachable(f"{host_and_port(host, port)} cannot be reached: {reason}") from error
     try:
         writer.write(greeting)

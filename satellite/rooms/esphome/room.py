@@ -177,7 +177,8 @@ class EsphomeRoom(BaseRoom):
         finally:
             self._device = None
             if self.state in (LinkState.CONNECTED, LinkState.HELD):
-                self.become(LinkState.OFF, f"{name} is disconnected; it is dialled again")
+                # Else it was let go, or what failed is logged.
+                self.become(LinkState.OFF, f"{name} is gone; it is dialled again", log=session.lost.is_set())
             for task in tasks:  # before anything is awaited: this room may be cancelled meanwhile
                 task.task.cancel()
             if device is not None:
