@@ -21,12 +21,20 @@ SENTENCES = {
         ["The light is on.", "Come with me.", "I asked Max.", "Fine."],
         ["Rep. Smith asked the rep.", "He knows."],
         ["I was there... and left.", "That is all…", "Bye."],
+        ["We follow Plan B.", "It works."],
+        ["She lives in the U.S.", "The rent is high."],
+        ["It came from the U.S. Senate.", "Read it."],
+        ["Vitamin C.", "That's healthy."],
+        ["George W. Bush and K. He wrote it.", "Fine."],
     ],
     "de": [
         ["Heute ist der 29. November 2026.", "Es regnet."],
         ["Nimm Obst, z. B. Äpfel.", "Das ist gesund."],
         ["Das kostet ca. 5 Mio. Euro.", "Viel Geld."],
         ["Ich habe 20.", "Und du?"],
+        ["Das ist Plan B.", "Er gefällt mir."],
+        ["Lies eine Zeitung, z. B. Die Zeit.", "Dann schlaf."],
+        ["Der Autor heißt E. T. A. Hoffmann.", "Lies ihn."],
     ],
     "fr": [
         ["Le magasin ouvre vers 8 h. en semaine."],
@@ -34,11 +42,31 @@ SENTENCES = {
         ["M. Dupont habite ici.", "Il est gentil."],
         ["Il va à l'est.", "Me. Durand aussi."],
         ["Bonjour !", "Comment ça va ?"],
+        ["C'est le plan B.", "Il marche."],
+        ["L'historien J. Le Goff est mort.", "Il a écrit."],
     ],
-    "es": [["El Sr. Pérez llegó.", "¿Qué quiere?"], ["Vive en EE. UU. desde 2010.", "¡Qué bien!"]],
-    "it": [["Il dott. Bianchi parla.", "Ascolta."]],
-    "nl": [["Dhr. Jansen neemt bijv. Appelsap.", "Lekker."]],
-    "pt": [["A Dra. Costa falou.", "Obrigado."], ["Vou ao mar.", "Depois volto."]],
+    "es": [
+        ["El Sr. Pérez llegó.", "¿Qué quiere?"],
+        ["Vive en EE. UU. desde 2010.", "¡Qué bien!"],
+        ["Es el plan B.", "Hay tiempo."],
+        ["Lee a J. De la Cruz.", "Bien."],
+    ],
+    "it": [
+        ["Il dott. Bianchi parla.", "Ascolta."],
+        ["Ecco il piano B.", "Non è male."],
+        ["Parla G. La Rosa.", "Ecco."],
+    ],
+    "nl": [
+        ["Dhr. Jansen neemt bijv. Appelsap.", "Lekker."],
+        ["Dit is plan B.", "Het werkt."],
+        ["Bel J. De Vries.", "Goed."],
+    ],
+    "pt": [
+        ["A Dra. Costa falou.", "Obrigado."],
+        ["Vou ao mar.", "Depois volto."],
+        ["É o plano B.", "Ele serve."],
+        ["Leia A. Dos Santos.", "Bom."],
+    ],
 }
 
 
@@ -75,3 +103,6 @@ def test_a_mark_is_not_judged_before_what_follows_it_is_known() -> None:
     assert list(sentence_ends("It is 3 p.m. ", "en", is_all=False)) == []
     assert list(sentence_ends("It is 3 p.m. T", "en", is_all=False)) == [12]
     assert list(sentence_ends("It is 3 p.m.", "en")) == [12]
+    assert list(sentence_ends("Plan B. The", "en", is_all=False)) == []
+    assert list(sentence_ends("Plan B. The ", "en", is_all=False)) == [7]
+    assert list(sentence_ends("Plan B. Theodore said so. ", "en", is_all=False)) == []

@@ -45,6 +45,26 @@ _ABBREVIATIONS = {
 _ANY = frozenset().union(*_ABBREVIATIONS.values())
 _WORD = re.compile(r"[^\s(\"'“‘«„\[]+\.$")
 
+_CAPITALS = re.compile(r"(?:^|(?<![a-zäöü]\.)[\s('\"«-])[A-Z]\.$|(?:^|[\s('\"«-])(?:[A-Z]\.){2,}$")
+"""A single capital, or several: "Plan B.", "the U.S."; no part of "z. B."."""
+
+_BEGINNINGS = {
+    language: frozenset(words.split())
+    for language, words in {
+        # Words with which no name goes on after an initial, as it does in "J. Le Goff", "J. De Vries" and "K. He".
+        "en": "The It It's This That That's These There They They're She We We're I'm If When What Where Why How But "
+        "However Please Then Yes",
+        "fr": "Il Elle Ils Elles C'est Ce Cela Ça Nous Vous Mais Donc Si Quand Une Un",
+        "de": "Der Die Das Es Er Sie Wir Ihr Ich Dies Diese Dieser Dieses Wenn Aber Dann Ein Eine",
+        "es": "Es Está Esto Este Esta Ella Ellos Ellas Pero Si Cuando Una Un Hay",
+        "it": "È Questo Questa Ma Se Quando Non Ci",
+        "nl": "Het Dit Dat Deze Maar Als Wanneer Ik Hij Zij We Wij Een",
+        "pt": "É Este Esta Isso Isto Mas Se Quando Não Ele Ela Um Uma",
+    }.items()
+}
+_ANY_BEGINNING = frozenset().union(*_BEGINNINGS.values())
+_NEXT_WORD = re.compile(r"([^\W\d_]{1,12}+(?:['’][^\W\d_]{1,12}+)?+)[\s,:;.!?…]")
+
 
 def sentence_ends(text: str, language: str | None = None, *, is_all: bool = True) -> Iterator[int]:
     """Yield the end of each sentence in `text`, the marks and quotes after it included.
@@ -83,4 +103,9 @@ def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_
         return False
     is_last = is_all and not following
     tail = text[max(0, match.start() + 1 - _TAIL_CHARACTERS) : match.start() + 1]
-    return not match[0].startswith(".") or is_last or not is_abbreviation(tail, language)
+    if not match[0].startswith(".") or is_last or not is_abbreviation(tail, language):
+        return True
+    # After capitals a name may go on, as in "J. R. R. Tolkien": the next word tells, once it is known.
+    word = _NEXT_WORD.match(text, opening.end())
+    beginnings = in_language(_BEGINNINGS, language) or _ANY_BEGINNING
+    return word is not None and bool(_CAPITALS.search(tail)) and word[1].replace("’", "'") in beginnings
