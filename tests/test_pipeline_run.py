@@ -146,6 +146,7 @@ async def test_what_was_heard_of_a_long_answer_is_remembered(reports_what_was_he
 SPOKEN, LONG = speech(40) + silence(60), speech(400) + silence(60)
 PAUSES = (0.05, 0.05, 0.05, 0.05, 0.05)
 STORY = "One two three four five six seven eight."
+TWO = "Wait for it. One two three four five six."
 LONG_STORY = " ".join(["word"] * 40) + "."
 
 
@@ -162,6 +163,9 @@ LONG_STORY = " ".join(["word"] * 40) + "."
         (b"", {"answer": [STORY], "tts_seconds": (*PAUSES, 4, 0.05)}, None),  # there is sound left to hear
         (b"", {"answer": [STORY], "tts_seconds": (0.05, 4)}, "tts-timeout"),
         (b"", {"answer": [STORY], "tts_seconds": (*PAUSES, 1e9)}, "tts-timeout"),
+        (b"", {"answer": [TWO], "tts_seconds": (1.5, 0.05, 0.05, 9, 0.05)}, None),  # the voice is as slow as before
+        (b"", {"answer": [TWO], "tts_seconds": (0.05, 0.05, 0.05, 9, 0.05)}, "tts-timeout"),
+        (b"", {"answer": [TWO], "tts_seconds": (1.5, 0.05, 0.05, 1e9)}, "tts-timeout"),
     ],
 )
 async def test_a_stage_may_take_longer_for_more_audio_or_text_and_while_sound_is_left(

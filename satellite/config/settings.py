@@ -306,7 +306,7 @@ class DeadlineSettings(Settings):
     tts_seconds: Seconds = 15.0
     """Synthesis of up to 100 characters, in seconds; longer sentences get proportionally more.
 
-    The duration of sound that is made but not yet played is added.
+    The duration of sound that is made but not yet played is added. A voice that is slow, as measured, gets more.
     """
 
     wake_seconds: float = Field(0.0, ge=0, le=86_400)

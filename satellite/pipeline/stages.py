@@ -48,6 +48,7 @@ from satellite.pipeline.sound_cache import SoundCache
 from satellite.pipeline.speculation import CommitBuffer
 from satellite.pipeline.text_buffer import TextBuffer
 from satellite.pipeline.transcripts import SpeculationCount
+from satellite.pipeline.voice_pace import VoicePaces
 from satellite.tasks import Background, begin_task, end_tasks, log_failure
 
 _LOGGER = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class Stages:
         self._commands = commands
         self.speculative_transcripts = SpeculationCount()
         self._phrases: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._paces = VoicePaces()
         self._sounds = SoundCache(round(config.tts.reply_cache_mib * 2**20))
 
     @property
@@ -288,10 +290,10 @@ class Stages:
                 spoke = True
                 sound = self._sounds.get(speaker.identity, clause)
                 if sound is None:
-                    async with aclosing(speaker.speak(clause)) as pieces:
+                    async with aclosing(self._sound(clause, speaker, lead)) as pieces:
                         made = bytearray()
                         began = _now()
-                        while (pcm := await self._next_piece(pieces, clause, lead)) is not None:
+                        async for pcm in pieces:
                             made += pcm
                             yield SpokenPiece("", pcm, _now() - began)
                             began = _now()
@@ -304,27 +306,32 @@ class Stages:
         if broken is not None:
             raise broken
 
-    async def _next_piece(self, pieces: AsyncGenerator[bytes, None], text: str, lead: "_Lead") -> bytes | None:
-        """Return the next of a text's sound, None after the last."""
-        # A voice keeps pace with the listener, no more: it may take as long as what was made before lasts.
-        seconds = self.config.deadlines.tts_seconds * tts_patience(len(text)) + lead.left_seconds
-        async with _deadline(Stage.TTS, seconds):
-            pcm = await anext(pieces, None)
-        if pcm is not None:
-            lead.add(pcm)
-        return pcm
+    async def _sound(self, text: str, speaker: Speaker, lead: "_Lead") -> AsyncGenerator[bytes, None]:
+        """Yield the sound of `text` as it is made, each piece in time."""
+        usual_seconds = self.config.deadlines.tts_seconds * tts_patience(len(text))
+        began = _now()
+        first = True
+        async with aclosing(speaker.speak(text)) as pieces:
+            while True:
+                longest_seconds = max(usual_seconds, self._paces.longest_seconds(speaker.identity, text))
+                # A voice keeps pace with the listener, no more: it may take as long as what was made before lasts.
+                async with _deadline(Stage.TTS, longest_seconds + lead.left_seconds):
+                    pcm = await anext(pieces, None)
+                if pcm is None:
+                    return
+                if first:
+                    self._paces.add(speaker.identity, text, _now() - began)
+                first = False
+                lead.add(pcm)
+                yield pcm
 
     async def phrase(self, occasion: Phrase, speaker: Speaker) -> bytes:
         """Return an apology in the speaker's language and format, cached once it was made."""
         text = phrase(self.config.phrases, occasion, next(iter(speaker.voice.languages), None))
         key = (speaker.identity, text)
         if key not in self._phrases:
-            lead = _Lead(speaker)
-            sound = bytearray()
-            async with aclosing(speaker.speak(text)) as pieces:
-                while (pcm := await self._next_piece(pieces, text, lead)) is not None:
-                    sound += pcm
-            self._phrases[key] = bytes(sound)
+            async with aclosing(self._sound(text, speaker, _Lead(speaker))) as pieces:
+                self._phrases[key] = b"".join([pcm async for pcm in pieces])
             if len(self._phrases) > _CACHED_PHRASES:
                 self._phrases.popitem(last=False)
         self._phrases.move_to_end(key)
