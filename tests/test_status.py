@@ -95,3 +95,9 @@ def test_the_metrics_are_what_prometheus_reads() -> None:
     }
     assert {name: found[name] for name in expected} == expected
     assert "keepalive_gpu_share" not in {name for name, *_ in found}
+
+
+def test_the_page_says_what_is_set_for_a_room() -> None:
+    set_there = {"muted": True, "listen_only": True, "volume": 0.4, "sounding": "media"}
+    rooms = [{**STATE["rooms"][0], "doing": "listening", **set_there}]
+    assert "listening, muted, only listens, volume 40 %, plays media" in shown({**STATE, "rooms": rooms})

@@ -96,8 +96,20 @@ def rooms_table(rooms: Sequence[JsonObject]) -> Table:
     table = plain_table("room", "address", "state", "")
     for room in rooms:
         state = room.get("state", "found")
-        table.add_row(room["room"], room["uri"], _coloured(state), Text(room.get("doing") or room.get("message", "")))
+        table.add_row(room["room"], room["uri"], _coloured(state), Text(_present(room)))
     return table
+
+
+def _present(room: JsonObject) -> str:
+    """Return what a room is doing, and what is set for it."""
+    parts = [
+        room.get("doing") or room.get("message", ""),
+        "muted" if room.get("muted") else "",
+        "only listens" if room.get("listen_only") else "",
+        f"volume {round(100 * room['volume'])} %" if room.get("volume") is not None else "",
+        f"plays {room['sounding']}" if room.get("sounding") in ("media", "call") else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def plain_table(*columns: str) -> Table:
