@@ -6,10 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from aioesphomeapi.client import APIClient
+from aioesphomeapi.model import ButtonInfo, EntityInfo, NumberInfo, NumberState, SwitchInfo, SwitchState
 
 from satellite.audio.pcm import CANONICAL
+from satellite.config.consistency import contradictions
 from satellite.config.rooms import EsphomeRoomSettings
+from satellite.config.settings import Config
 from satellite.errors import DaemonUnreachable
+from satellite.rooms.esphome.entities import Entities
 from satellite.rooms.esphome.probe import encrypts
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
@@ -163,3 +168,61 @@ async def test_the_wrong_form_of_the_protocol_costs_no_long_wait() -> None:
         began = loop.time()
         assert not await encrypts("127.0.0.1", server.sockets[0].getsockname()[1])
         assert loop.time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "found"),
+    [
+        (SwitchInfo, "Mute", "mute"),
+        (SwitchInfo, "Microphone Mute", "mute"),
+        (SwitchInfo, "Mute Sounds", ""),
+        (SwitchInfo, "Wake sound", ""),
+        (NumberInfo, "Speaker Volume", "volume"),
+        (NumberInfo, "Mic Volume", ""),
+        (NumberInfo, "Volume step", ""),
+        (ButtonInfo, "Start conversation", "start"),
+        (ButtonInfo, "Restart", ""),
+    ],
+)
+async def test_entities_are_found_by_what_firmware_calls_them(kind: type[EntityInfo], name: str, found: str) -> None:
+    changes = 0
+
+    def changed() -> None:
+        nonlocal changes
+        changes += 1
+
+    limits = {"min_value": 0.0, "max_value": 50.0} if kind is NumberInfo else {}
+    entity = kind.from_dict({"object_id": name.lower().replace(" ", "_"), "key": 7, "name": name} | limits)
+    async with EsphomeDevice() as device:
+        client = APIClient(device.host, device.port, None)
+        await client.connect(login=True)
+        entities = Entities(client, [entity], changed, lambda _: None)
+        entities.set_muted(True)
+        assert entities.set_volume(0.5) is entities.has_volume is (found == "volume")
+        if entities.has_start_button:
+            entities.press_start()
+        entities.take(NumberState(key=7, state=10.0))  # type: ignore[call-arg]
+        entities.take(SwitchState(key=7, state=True))  # type: ignore[call-arg]
+        assert entities.volume == (0.2 if found == "volume" else None)
+        assert entities.muted is (True if found == "mute" else None)
+        assert entities.has_start_button is (found == "start")
+        expected = {"mute": "SwitchCommandRequest", "volume": "NumberCommandRequest", "start": "ButtonCommandRequest"}
+        if found:
+            assert (await device.until(expected[found])).data["key"] == 7
+            assert changes == (found != "start")
+        await client.disconnect()
+
+
+async def test_a_device_may_be_named() -> None:
+    async with EsphomeDevice() as device, house() as home:
+        async with home.room(device, uri=f"esphome://localhost:{device.port}") as room:
+            assert room.state is LinkState.CONNECTED
+        async with home.room(device, uri="esphome://nobody.invalid") as room:
+            assert room.summary == "kitchen: nobody.invalid is unknown in the network; is it switched on?"
+
+
+def test_a_device_is_one_room_however_its_address_is_written() -> None:
+    two = [{"name": name, "uri": f"esphome://192.0.2.1{port}"} for name, port in (("a", ""), ("b", ":6053"))]
+    assert [what for _, what in contradictions(Config.model_validate({"rooms": two}))] == [
+        "'esphome://192.0.2.1:6053' is also the uri of rooms[0]"
+    ]

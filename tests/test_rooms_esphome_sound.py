@@ -4,12 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
+from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
@@ -18,11 +20,24 @@ from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Duration
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
-from tests.esphome_rooms import NOISE, house, turn
+from tests.esphome_rooms import COMMAND, NOISE, LoudEngine, house, turn
 from tests.virtual_clock import ManualClock
 from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_clock
+
+
+class NoPlayers:
+    """A house without Home Assistant."""
+
+    async def address(self) -> str:
+        raise AssertionError
+
+    async def play(self, entity: str, url: str) -> None:
+        raise AssertionError
+
+    async def stop(self, entity: str) -> None:
+        raise AssertionError
 
 
 @asynccontextmanager
@@ -216,3 +231,20 @@ async def test_the_wake_words_of_the_house_are_downloaded_by_devices_that_can(tm
             assert device.downloaded == {"hey_house": bytes(range(200))}
         else:
             assert "does not know the wake word Hey House" in room.status().message
+
+
+async def test_a_device_listens_again_after_a_question_that_was_heard_elsewhere() -> None:
+    engine = LoudEngine(answer=["Which one?"])
+    kitchen, study = EsphomeDevice(), EsphomeDevice(name="study")
+    async with kitchen, study, house(engine) as home, home.room(study) as heard:
+        speakers = Speakers(lambda _, sound: heard.announce(sound), home.media, NoPlayers())
+        home.context = replace(home.context, speakers=speakers)
+        async with home.room(kitchen, speaker={"room": "study"}):
+            await turn(kitchen)
+            await until(lambda: kitchen.streaming)
+            assert study.heard[-1].seconds > 1
+            engine.answer = ["It is on."]
+            await kitchen.say(COMMAND)
+            await kitchen.until("RUN_END")
+            assert len(engine.asked) == 2
+            assert kitchen.assistant.overheard_seconds == 0

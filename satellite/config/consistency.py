@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from satellite.config.rooms import BrowserRoomSettings, RoomSettings
+from satellite.config.rooms import BrowserRoomSettings, EsphomeRoomSettings, RoomSettings
 from satellite.config.settings import Config, EndpointSettings
 
 Where = tuple[str | int, ...]
@@ -50,7 +50,8 @@ def _rooms_twice(config: Config) -> Problems:
     for index, room in enumerate(config.rooms):
         if isinstance(room, BrowserRoomSettings):
             continue  # they share their uri
-        first_index = addresses.setdefault(room.uri.lower().rstrip("/"), index)
+        address = f"{room.address}" if isinstance(room, EsphomeRoomSettings) else room.uri.lower().rstrip("/")
+        first_index = addresses.setdefault(address, index)
         if first_index != index:
             yield ("rooms", index, "uri"), f"{room.uri!r} is also the uri of rooms[{first_index}]"
         mac = getattr(room, "mac", None)

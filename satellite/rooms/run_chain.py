@@ -76,7 +76,7 @@ class RunChain:
         self.ringing: Ringing | None = None
         """The timers, to be run while the device is connected; None where none can ring."""
 
-        if context.scheduler is not None and self._speaks:
+        if context.scheduler is not None and (self._speaks or device.capabilities.timers):
             ring = rung_by_device if device.capabilities.rings else self._sound.ring
             self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring)
         self._loudness = Loudness()
@@ -116,6 +116,11 @@ class RunChain:
     def audio_ended(self) -> bool:
         """Whether the audio of the present, or latest, chain of runs is over."""
         return self._inbox.ended
+
+    @property
+    def expects_command(self) -> bool:
+        """Whether what the device begins next is a command without the wake word."""
+        return self._expected.seconds_left > 0
 
     async def hear(self, pcm: bytes) -> None:
         """Take canonical audio of the microphone; without a run under way it only counts for the room's loudness."""

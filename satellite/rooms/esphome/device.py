@@ -76,13 +76,9 @@ class EsphomeDevice:
         """Set once the device has asked for a turn: it is ours."""
 
         self.entities = Entities(client, entities, self._note_modes, self._note_silence)
-        bare_speaker = bool(flags & VoiceAssistantFeature.SPEAKER) and self.entities.played is None
-        self.capabilities = Capabilities(
-            speaker=bare_speaker or self.entities.played is not None,
-            timers=bool(flags & VoiceAssistantFeature.TIMERS),
-            rings=bool(flags & VoiceAssistantFeature.TIMERS),
-            listens_again=True,
-        )
+        speaker = bool(flags & VoiceAssistantFeature.SPEAKER) or self.entities.played is not None
+        timers = bool(flags & VoiceAssistantFeature.TIMERS)
+        self.capabilities = Capabilities(speaker, timers, rings=speaker and timers, listens_again=True)
         self.output: FetchedOutput | SpeakerOutput = SpeakerOutput(self)
         self.media_output: FetchedOutput | None = None
         if (played := self.entities.played) is not None and (media := self.entities.media) is not None:
@@ -263,6 +259,10 @@ class EsphomeDevice:
         """End the turn if no event has."""
         if self.turn is not None:
             self.turn.end(nobody_spoke=self._follows)
+            # What was heard elsewhere leaves the device nothing to play, after which it would listen again.
+            if self.conversation.expects_command and not self.turn.sounding:
+                with suppress(SatelliteError):
+                    await self.open_microphone()
 
     async def open_microphone(self) -> None:
         """Press the button of the device that does it, or have it announce a short silence and listen after that."""

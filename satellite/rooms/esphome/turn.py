@@ -34,14 +34,16 @@ class Turn:
         self._conversation_id = conversation_id
         self._asks_more = asks_more
         self._listening = True
-        self._sounding = False
+        self.sounding = False
+        """Whether the device has been given the sound of an answer."""
+
         self._answer: str | None = None
         self._answer_sent = False
 
     @property
     def awaits_answer(self) -> bool:
         """Whether the device waits for the sound of an answer."""
-        return not self.ended and not self._listening and not self._sounding
+        return not self.ended and not self._listening and not self.sounding
 
     def listen(self) -> None:
         """Show that the device listens, for what is no command."""
@@ -74,7 +76,7 @@ class Turn:
 
     def sound_begins(self, *, fetched: bool) -> None:
         """The first sound is there: have it fetched at the URL, or announce it on this connection."""
-        self._sounding = True
+        self.sounding = True
         if fetched:
             self._send(Event.VOICE_ASSISTANT_INTENT_PROGRESS, {"tts_start_streaming": "1"})
         else:
@@ -118,10 +120,10 @@ class Turn:
 
     def _send_answer(self, *, complete: bool = False) -> None:
         """Send the text once it is complete and its sound has begun, or there will be no more of either."""
-        if self._answer_sent or not (complete or (self._sounding and self._answer is not None)):
+        if self._answer_sent or not (complete or (self.sounding and self._answer is not None)):
             return
         self._answer_sent = True
-        again = self._sounding and self._asks_more(self._answer or "")
+        again = self.sounding and self._asks_more(self._answer or "")
         self._send(
             Event.VOICE_ASSISTANT_INTENT_END,
             {"conversation_id": self._conversation_id, "continue_conversation": str(int(again))},
@@ -132,6 +134,6 @@ class Turn:
     def _end(self) -> None:
         self.ended = True
         self._listening = False
-        if self.stream is not None and not self._sounding:
+        if self.stream is not None and not self.sounding:
             self.stream.abort()
         self._send(Event.VOICE_ASSISTANT_RUN_END, {})
