@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from wyoming.asr import Transcript
+from wyoming.audio import AudioChunk, AudioStart
 from wyoming.satellite import RunSatellite
+from wyoming.timer import TimerFinished, TimerStarted
 
-from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat, read_wav, write_wav
+from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, RATE, AudioFormat, read_wav, write_wav
 from satellite.config.host import HomeAssistantSatelliteSettings, SoundDeviceSettings
 from satellite.config.loader import parse
 from satellite.errors import ConfigError, SatelliteError
@@ -23,8 +26,9 @@ from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import RING_SECONDS, Duration
 from tests.driven_rooms import NABU, PAUSE, QUESTION, NotedConnection, spoken, transcribed
 from tests.host_room import QUIETLY, host_room, living, running, sound_seconds, speaking
+from tests.loudness import silence, speech
 from tests.running_daemon import RunningDaemon, on_loop_of
-from tests.scripted_engine import ScriptedEngine, scripted_stages
+from tests.scripted_engine import WAKE_WORD, ScriptedEngine, scripted_stages
 from tests.virtual_clock import ManualClock
 from tests.waiting import until
 
@@ -139,10 +143,63 @@ async def test_an_announcement_that_home_assistant_silences_holds_up_nothing(tmp
         began = asyncio.get_running_loop().time()
         await announcing
         silent = said.stat().st_size
+        await controller.take(Transcript("Thank you.").event())
         await room.announce(SharedSound.complete(VOICE, SECOND))
         assert asyncio.get_running_loop().time() - began < 2
         assert silent < 3 * len(SECOND)
         assert said.stat().st_size - silent == len(SECOND)
+        await controller.close()
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize("what", ["announcement", "answer", "timer"])
+async def test_stop_ends_what_sounds_while_home_assistant_has_the_room(what: str, tmp_path: Path) -> None:
+    said = tmp_path / "said.raw"
+    stages = scripted_stages(ScriptedEngine({0: "Stop."}))
+    room = host_room(RoomContext(stages, RunBus(), Arbiter(0.0)), {"command": ["false"]}, {"file": said})
+    connection = NotedConnection()
+    controller = HomeAssistantController(connection, room, stages, HomeAssistantSatelliteSettings())
+    async with running(room.speaker.run()):
+        await controller.take(RunSatellite().event())
+        if what == "announcement":
+            sounding = asyncio.create_task(room.announce(SharedSound.complete(VOICE, 60 * SECOND)))
+        elif what == "answer":
+            await controller.take(AudioStart(22_050, 2, 1).event())
+            await controller.take(AudioChunk(22_050, 2, 1, 60 * SECOND).event())
+        else:
+            await controller.take(TimerStarted("1", 60).event())
+            await controller.take(TimerFinished("1").event())
+            await asyncio.sleep(4)  # in the pause after the first ring
+        await asyncio.sleep(2)
+        for at in range(0, 2 * RATE, 512):
+            await controller.hear((silence(5) + speech(15) + silence(60))[at * 2 : at * 2 + 1024])
+            await asyncio.sleep(512 / RATE)
+        silent = said.stat().st_size
+        await asyncio.sleep(20)
+        assert said.stat().st_size == silent
+        if what == "announcement":
+            await sounding
+        await controller.close()
+        await stages.background.close()
+
+
+@pytest.mark.virtual_clock
+async def test_an_announcement_waits_for_a_command_to_home_assistant(tmp_path: Path) -> None:
+    said = tmp_path / "said.raw"
+    stages = scripted_stages(ScriptedEngine())
+    room = host_room(RoomContext(stages, RunBus(), Arbiter(0.0)), {"command": ["false"]}, {"file": said})
+    controller = HomeAssistantController(NotedConnection(), room, stages, HomeAssistantSatelliteSettings())
+    async with running(room.speaker.run()):
+        await controller.take(RunSatellite().event())
+        await controller.hear(WAKE_WORD)
+        announcing = asyncio.create_task(room.announce(SharedSound.complete(VOICE, SECOND)))
+        await asyncio.sleep(5)
+        assert not said.exists()
+        with pytest.raises(SatelliteError, match="another program"):
+            await room.start()
+        await controller.take(Transcript("Thank you.").event())
+        await announcing
+        assert said.stat().st_size == len(SECOND)
         await controller.close()
 
 

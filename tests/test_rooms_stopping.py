@@ -98,6 +98,17 @@ async def test_speech_that_is_no_stop_ends_nothing(tmp_path: Path) -> None:
         assert room.seconds() == pytest.approx(10, abs=0.1)
 
 
+async def test_stop_is_understood_in_each_language_of_the_house(tmp_path: Path) -> None:
+    heard = engine()
+    heard.language = "fr"  # of a single word Whisper often takes the wrong one
+    async with scripted_room("satellite", scripted_stages(heard, languages=["fr", "en"]), tmp_path) as room:
+        announcing = room.announce(60)
+        await asyncio.sleep(2)
+        room.say(*STOP)
+        await announcing
+        assert room.seconds() < 5
+
+
 @pytest.mark.parametrize("start", [Stage.CHAT, Stage.TTS])
 async def test_an_answer_to_text_does_not_wait_behind_an_announcement(start: Stage, tmp_path: Path) -> None:
     stages = scripted_stages(engine("One two three."))

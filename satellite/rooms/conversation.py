@@ -89,10 +89,10 @@ class Conversation(RunChain):
             self._task = begin_task(self._hear_call(self._side.call), f"call in {self.room.name}")
             self._task.add_done_callback(self._ended_unexpectedly)
 
-    def await_command(self) -> None:
-        """The device has heard its wake word, and will begin a run: let no announcement sound into the command."""
+    def await_command(self, seconds: float = _WAKE_WORD_SECONDS) -> None:
+        """Let no announcement sound into a command that follows, for it may take `seconds` to begin or to end."""
         if not self.engaged:
-            self._sound.release(_WAKE_WORD_SECONDS)
+            self._sound.release(seconds)
 
     async def ended(self, seconds: float) -> None:
         """Wait until the chain of runs that is under way has ended, for `seconds` at most."""

@@ -202,7 +202,8 @@ class HostDevice:
         """Do nothing: the microphone is heard all the time."""
 
     async def open_microphone(self) -> None:
-        """Do nothing: the microphone is heard all the time."""
+        """Refuse: the microphone is heard all the time, unless another program has it."""
+        raise SatelliteError("another program controls the room", code="room-cannot-start")
 
     async def set_muted(self, muted: bool) -> None:
         """Do nothing: the host has no light."""

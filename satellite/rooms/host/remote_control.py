@@ -20,6 +20,7 @@ from satellite.pipeline.stages import Stages
 from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.remote_timers import RemoteTimers
 from satellite.rooms.host.speaker import Utterance
+from satellite.rooms.stop_words import StopListener
 from satellite.tasks import begin_task, end_tasks
 from satellite.wire.connection import Connection
 from satellite.wire.parsing import Faults, parsed
@@ -63,7 +64,8 @@ class HomeAssistantController:
         self._streaming_since: float | None = None
         self._muted_until = 0.0
         self._no_wake_until = 0.0
-        self._timers = RemoteTimers(room, stages, lambda: self._streaming_since is not None)
+        self._timers = RemoteTimers(room, stages)
+        self._stop_listener = StopListener(stages, room.settings, self._may_stop, self._silence)
         self._sounds: set[asyncio.Task[None]] = set()
 
     async def take(self, event: Event) -> None:
@@ -96,6 +98,7 @@ class HomeAssistantController:
         try:
             if self._streaming_since is None:
                 await self._detect(pcm)
+                await self._stop_listener.hear(pcm)
             elif time.monotonic() - self._streaming_since > _LONGEST_STREAM_SECONDS:
                 self._warn("Home Assistant did not end the command")
                 self._stop_streaming()
@@ -117,6 +120,7 @@ class HomeAssistantController:
             self._room.speaker.drop(self)
             self._room.end_control(self)
         await self._timers.close()
+        await self._stop_listener.close()
         await end_tasks(*self._sounds)
 
     # The wake word.
@@ -137,18 +141,29 @@ class HomeAssistantController:
     async def _called(self, wake_word: str) -> None:
         self._close_stream()
         self._streaming_since = time.monotonic()
-        self._timers.silence()
-        interrupted = self._room.speaker.drop(self)
-        self._room.speaker.drop()
-        await self._room.conversation.stop()
-        if interrupted:
-            await self._connection.send(Played())
+        await self._silence()
+        self._room.conversation.await_command(_LONGEST_STREAM_SECONDS)
         end = PipelineStage.TTS if self._room.capabilities.speaker else PipelineStage.HANDLE
         run = RunPipeline(PipelineStage.ASR, end, wake_word_name=wake_word, restart_on_end=False).event()
         # wyoming 1.10 has dropped the field, older servers go by it
         run.data["snd_format"] = {"rate": SND_FORMAT.rate, "width": SND_FORMAT.width, "channels": SND_FORMAT.channels}
         detection = Detection(name=wake_word, timestamp=time.monotonic_ns() // 1_000_000)
         await self._connection.send(detection, run)
+
+    def _may_stop(self) -> bool:
+        """Return whether something sounds that "stop" would end."""
+        room = self._room
+        sounds = self._timers.ringing or room.speaker.busy or room.conversation.sounding is not None
+        return sounds and self._streaming_since is None and not self._paused
+
+    async def _silence(self) -> None:
+        """Be silent, now: timers, announcements, and what the server plays."""
+        self._timers.silence()
+        interrupted = self._room.speaker.drop(self)
+        self._room.speaker.drop()
+        await self._room.conversation.stop()
+        if interrupted:
+            await self._report_played()
 
     async def _wake_stream(self) -> WakeStream | None:
         if self._stream is None and time.monotonic() >= self._no_wake_until:
@@ -159,6 +174,8 @@ class HomeAssistantController:
 
     def _stop_streaming(self) -> None:
         """Listen for the wake word again, from now on."""
+        if self._streaming_since is not None:
+            self._room.conversation.await_command(0.0)
         self._streaming_since = None
         self._close_stream()
 

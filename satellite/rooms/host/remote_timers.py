@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from wyoming.event import Event
 from wyoming.timer import TimerFinished, TimerStarted
@@ -20,18 +19,15 @@ from satellite.tasks import begin_task, end_tasks
 _LOGGER = logging.getLogger(__name__)
 
 _LONGEST_NAME = 200
-_LISTENING_SECONDS = 0.25
-"""How often to look whether the room still listens to a command."""
 
 
 class RemoteTimers:
     """Rings for those that have ended, until `silence` or for as long as the room's own timers do."""
 
-    def __init__(self, room: HostRoom, stages: Stages, listening: Callable[[], bool]) -> None:
-        """Ring in `room`, never while it is `listening` to a command."""
+    def __init__(self, room: HostRoom, stages: Stages) -> None:
+        """Ring in `room`, as an announcement."""
         self._room = room
         self._stages = stages
-        self._listening = listening
         self._names: dict[str, str] = {}
         self._ended: dict[str, str] = {}
         """What rings: the text that is spoken, by the timer's id."""
@@ -49,6 +45,11 @@ class RemoteTimers:
             self._finish(TimerFinished.from_event(event).id)
         elif event.type == "timer-cancelled":
             self._names.pop(str(event.data.get("id")), None)
+
+    @property
+    def ringing(self) -> bool:
+        """Whether it rings, also between one ring and the next."""
+        return bool(self._ended)
 
     def silence(self) -> None:
         """Be silent, since somebody speaks with the room."""
@@ -87,8 +88,6 @@ class RemoteTimers:
         self._ended.clear()
 
     async def _ring_once(self, sound: SharedSound) -> float:
-        if self._listening():  # the ring would be heard as a part of the command
-            return _LISTENING_SECONDS
         try:
             await self._room.conversation.ring(sound)
         except SatelliteError as error:

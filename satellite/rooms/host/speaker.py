@@ -87,6 +87,11 @@ class HostSpeaker:
         self._playing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is played, or waits to be."""
+        return bool(self._waiting())
+
     def begin(
         self, layout: AudioFormat, played: Callable[[], Awaitable[None]] | None = None, owner: object = None
     ) -> Utterance:
