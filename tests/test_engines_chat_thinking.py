@@ -57,15 +57,26 @@ HARMONY = "<|channel|>analysis<|message|>The user greets.<|end|><|start|>assista
         ('<think>hm</think>{"name": "HassTurnOn", "arguments": {}}', ""),
         ('<|message|>{"tool_calls": []}', ""),
         ('{"name": "Ada", "born": 1815}', '{"name": "Ada", "born": 1815}'),
+        ("<think>The user wants the capital of France.", ""),
+        ("Yes.<|im_end|>", "Yes."),
+        ("Yes.<|im_end|>\n<|im_start|>user\nAnd", "Yes."),
+        ("Yes.<|eot_id|>", "Yes."),
+        ("Yes.</s>", "Yes."),
+        ("Yes.<end_of_turn>\n", "Yes."),
+        ("Yes.<｜end▁of▁sentence｜>", "Yes."),
+        ("<|channel|>Yes.", "Yes."),
+        ("[/INST] Yes.", " Yes."),
+        ("<|assistant|>Yes.", "Yes."),
+        ("a <|b|> c", "a  c"),
+        ("a <|b or c|> d", "a <|b or c|> d"),
+        ("2 < 3 | 4 > 1", "2 < 3 | 4 > 1"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 1000])
-def test_channels_and_calls_of_tools_are_not_spoken(text: str, spoken: str, size: int) -> None:
+def test_channels_calls_of_tools_special_tokens_and_endless_thoughts_are_not_spoken(
+    text: str, spoken: str, size: int
+) -> None:
     assert filtered(*(text[at : at + size] for at in range(0, len(text), size))) == spoken
-
-
-def test_a_thought_that_is_never_closed_drops_the_rest() -> None:
-    assert filtered("<think>The user wants", " the capital of France.") == ""
 
 
 @pytest.mark.parametrize(
@@ -134,28 +145,6 @@ def test_words_that_had_come_are_not_lost_with_an_answer_that_breaks_off(answers
     answer = answers.begin()
     answer.delta("Let me see")
     assert answer.rest() is None
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("Yes.<|im_end|>", "Yes."),
-        ("Yes.<|im_end|>\n<|im_start|>user\nAnd", "Yes."),
-        ("Yes.<|eot_id|>", "Yes."),
-        ("Yes.</s>", "Yes."),
-        ("Yes.<end_of_turn>\n", "Yes."),
-        ("Yes.<｜end▁of▁sentence｜>", "Yes."),
-        ("<|channel|>Yes.", "Yes."),
-        ("[/INST] Yes.", " Yes."),
-        ("<|assistant|>Yes.", "Yes."),
-        ("a <|b|> c", "a  c"),
-        ("a <|b or c|> d", "a <|b or c|> d"),
-        ("2 < 3 | 4 > 1", "2 < 3 | 4 > 1"),
-    ],
-)
-def test_special_tokens_are_not_text(text: str, left: str) -> None:
-    assert filtered(text) == left
-    assert filtered(*text) == left
 
 
 def test_a_bracket_that_is_no_tag_comes_out_with_the_next_piece() -> None:
