@@ -1,10 +1,13 @@
 """The states of a chat provider and what each means: one table for the status, the pages and the doctor."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from satellite.errors import ChatError
+from satellite.languages import read_yaml
 
 
 class Tone(StrEnum):
@@ -43,46 +46,16 @@ class ProviderHealth:
     """Whether it is not up, but alive: it would answer, though not soon."""
 
 
-TONES = {
-    "ready": Tone.GOOD,
-    "warm": Tone.GOOD,
-    "released": Tone.GOOD,  # unloaded until it is needed, as keepalive.when says
-    "other-name": Tone.GOOD,  # it answers, but Ollama lists it under the name of a model that shares its file
-    "on-cpu": Tone.WAIT,
-    "unknown": Tone.WAIT,
-    "not-loaded": Tone.WAIT,
-    "loading": Tone.WAIT,
-    "unloaded": Tone.WAIT,
-    "other-context": Tone.WAIT,
-    "foreign-keep-alive": Tone.WAIT,
-    "partly-on-cpu": Tone.WAIT,
-    "runner-died": Tone.WAIT,
-    "slow": Tone.WAIT,  # a question has waited longer for its first word than chat.first_token_seconds
-    "recovering": Tone.WAIT,
-    "rate-limited": Tone.WAIT,
-    "no-key": Tone.WAIT,
-    "refused": Tone.BAD,
-    "unreachable": Tone.BAD,
-    "silent": Tone.BAD,
-    "model-missing": Tone.BAD,
-    "failing": Tone.BAD,
-    "failed": Tone.BAD,  # the model could not be loaded into the daemon
-    "misconfigured": Tone.BAD,
-}
-"""What each state means for the next question; docs/chat.md describes them."""
+STATES: Mapping[str, Mapping[str, Any]] = read_yaml("satellite.net", "provider_states.yaml")
+"""What is said of each state, by the names that the table's head explains."""
 
-COMING = frozenset({"loading", "not-loaded", "released", "unknown", "unloaded", "other-context"})
+TONES = {state: Tone(about["tone"]) for state, about in STATES.items()}
+"""What each state means for the next question."""
+
+COMING = frozenset(state for state, about in STATES.items() if about.get("coming"))
 """States of a provider that does not answer at once, though nothing is wrong with it."""
 
-_AFTER = {
-    "chat-unreachable": "unreachable",
-    "chat-timeout": "silent",
-    "chat-slow": "slow",
-    "chat-unknown-model": "model-missing",
-    "chat-rate-limited": "rate-limited",
-    "chat-refused": "refused",
-    "chat-misconfigured": "misconfigured",
-}
+_AFTER = {about["after"]: state for state, about in STATES.items() if "after" in about}
 
 
 def state_after(error: ChatError) -> str:

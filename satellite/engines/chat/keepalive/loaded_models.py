@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from satellite.errors import ChatError
-from satellite.net.provider_states import state_after
+from satellite.net.provider_states import STATES, state_after
 
 _FOR_EVER = timedelta(days=3650)
 """Ollama writes "for ever" as a date some 292 years ahead."""
@@ -45,30 +45,17 @@ class ModelState(StrEnum):
         return cls(state) if state in list(cls) else cls.FAILING
 
 
-LOADED = frozenset(
-    {
-        ModelState.WARM,
-        ModelState.OTHER_NAME,
-        ModelState.FOREIGN_KEEP_ALIVE,
-        ModelState.PARTLY_ON_CPU,
-        ModelState.ON_CPU,
-    }
-)
+def _those(model: str) -> frozenset[ModelState]:
+    return frozenset(state for state in ModelState if STATES[state].get("model") == model)
+
+
+LOADED = _those("loaded")
 """The states in which a question is answered without loading the model."""
 
-AWAY = frozenset(
-    {
-        ModelState.UNREACHABLE,
-        ModelState.SILENT,
-        ModelState.MODEL_MISSING,
-        ModelState.FAILING,
-        ModelState.REFUSED,
-        ModelState.MISCONFIGURED,
-    }
-)
+AWAY = _those("away")
 """The states in which a question is not answered."""
 
-COLD = frozenset({ModelState.LOADING, ModelState.RELEASED, ModelState.UNLOADED, ModelState.OTHER_CONTEXT})
+COLD = _those("cold")
 """The states in which a question is answered once the model has been loaded."""
 
 
