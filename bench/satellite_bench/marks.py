@@ -42,6 +42,10 @@ _CUT_WEIGHTED_PERCENT = 1.0
 _IN_TIME_PERCENT = 100 * 13 / 15
 _ROOM_CPU_PERCENT = 1.5
 _ROOM_MIB = 2.0
+_ESPHOME_CPU_PERCENT = 0.2
+_ESPHOME_MIB = 1.0
+_ESPHOME_SOUND_MS = 50.0
+_TOGETHER_MS = 2500.0
 _BARGE_IN_MS = 150.0
 _DESCRIBE_MS = 50.0
 _HTTP_MS = 3.0
@@ -241,6 +245,17 @@ def rooms_verdicts(result: RoomsResult) -> Iterator[Verdict]:
     if most and (cost := result.cost_of_a_room(most)):
         yield Verdict(f"Rooms: CPU a room, {most.rooms} streaming", cost[0], _ROOM_CPU_PERCENT, "% of a core")
         yield Verdict(f"Rooms: memory a room, {most.rooms} streaming", cost[1], _ROOM_MIB, "MiB")
+    least = max(result.esphome_rest, key=lambda rest: rest.rooms, default=None)
+    if least and (cost := result.cost_of_a_room(least)):
+        yield Verdict(
+            f"Rooms: CPU an ESPHome room at rest, of {least.rooms}", cost[0], _ESPHOME_CPU_PERCENT, "% of a core"
+        )
+        yield Verdict(f"Rooms: memory an ESPHome room at rest, of {least.rooms}", cost[1], _ESPHOME_MIB, "MiB")
+    if result.esphome:
+        mark = "Rooms: first clause to its first byte at an ESPHome device, median"
+        yield Verdict(mark, result.esphome.after_clause_ms.median, _ESPHOME_SOUND_MS, "ms")
+        mark = f"Rooms: question to sound, {result.esphome.together} ESPHome rooms at once, median"
+        yield Verdict(mark, result.esphome.together_ms.median, _TOGETHER_MS, "ms")
     if result.barge_in:
         to_silence = result.barge_in.after_decision_ms
         yield Verdict("Rooms: wake word to silence, p95", to_silence.p95, _BARGE_IN_MS, "ms")

@@ -11,7 +11,7 @@ from satellite_bench.endpoint import BACKGROUND_DB, IN_TIME_MS, EndpointFigures,
 from satellite_bench.hearing import Heard, HearingResult
 from satellite_bench.http import HttpResult
 from satellite_bench.memory import Memory, MemoryResult
-from satellite_bench.rooms import RoomsResult
+from satellite_bench.rooms import EsphomeFigures, RestFigures, RoomsResult
 from satellite_bench.speaking import Said, SpeakingResult
 from satellite_bench.stats import Compared, Summary
 from satellite_bench.stt import Mismatch, SttResult
@@ -292,18 +292,32 @@ def rooms_tables(result: RoomsResult) -> Iterator[Table]:
     """Yield a table for everything that was measured."""
     if result.rest:
         heads = ("rooms that stream", "CPU, % of a core", "a room", "RSS, MiB", "a room", "PSS, MiB")
-        yield Table("Nobody speaks", heads, list(_rest(result)))
-    rows = list(_room_times(result))
+        yield Table("Nobody speaks", heads, list(_rest(result, result.rest)))
+    if result.esphome_rest:
+        heads = ("ESPHome rooms", "CPU, % of a core", "a room", "RSS, MiB", "a room", "PSS, MiB")
+        yield Table(
+            "Nobody speaks, and the devices wait for the wake word", heads, list(_rest(result, result.esphome_rest))
+        )
+    rows = [*_room_times(result), *_esphome_times(result.esphome)]
     if rows:
         yield Table("Times, ms", ("what", *COLUMNS), rows)
 
 
-def _rest(result: RoomsResult) -> Iterator[Row]:
-    for rest in result.rest:
+def _rest(result: RoomsResult, rests: Sequence[RestFigures]) -> Iterator[Row]:
+    for rest in rests:
         cost = result.cost_of_a_room(rest)
         cpu, more = (f"{cost[0]:.2f}", f"{cost[1]:.2f}") if cost else ("", "")
         held = rest.memory
         yield str(rest.rooms), f"{rest.cpu_percent:.1f}", cpu, f"{held.rss_mib:.0f}", more, f"{held.pss_mib:.0f}"
+
+
+def _esphome_times(found: EsphomeFigures | None) -> Iterator[Row]:
+    if found is not None:
+        yield _row("ESPHome: request of the device, with its first audio, to its being taken", found.taken_ms)
+        yield _row("ESPHome: end of the question to the device's fetch", found.fetch_ms)
+        yield _row("ESPHome: end of the question to the first byte of sound", found.sound_ms)
+        yield _row("ESPHome: first sound of the first clause made to its first byte", found.after_clause_ms)
+        yield _row(f"ESPHome: end of the question to the sound, {found.together} rooms at once", found.together_ms)
 
 
 def _room_times(result: RoomsResult) -> Iterator[Row]:

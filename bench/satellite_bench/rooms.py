@@ -78,6 +78,29 @@ class BargeIn:
     """From there to the last chunk of the answer; below 0 where none came any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class EsphomeFigures:
+    """Turns of ESPHome devices whose media player fetches the answer."""
+
+    taken_ms: Summary
+    """From the device's request to begin, and with it its first audio, to the reply that takes it."""
+
+    fetch_ms: Summary
+    """From the end of the question to the device's request for the answer."""
+
+    sound_ms: Summary
+    """From the end of the question to the first byte of sound."""
+
+    after_clause_ms: Summary
+    """From the event that says that the first sound is made to its first byte at the device."""
+
+    together: int
+    """Rooms that asked at once."""
+
+    together_ms: Summary
+    """From the end of the question to the first byte of sound in these."""
+
+
 @dataclass(slots=True)
 class RoomsResult:
     """What was found; what could not be measured is missing, and named in `failures`."""
@@ -85,6 +108,9 @@ class RoomsResult:
     DESCRIBED: ClassVar = ("costs_of_a_room",)
 
     rest: list[RestFigures] = field(default_factory=list)
+    esphome_rest: list[RestFigures] = field(default_factory=list)
+    """The same with ESPHome devices, which detect wake words themselves."""
+
     detections: list[Detections] = field(default_factory=list)
     reconnection_ms: Summary | None = None
     """From the cut to `detect`: the wake word is listened for again."""
@@ -96,6 +122,7 @@ class RoomsResult:
     answers_ms: Compared | None = None
     """From the end of the question to the first sound: ours is all rooms at once, theirs one room alone."""
 
+    esphome: EsphomeFigures | None = None
     describe_ms: Compared | None = None
     """`describe` on a connection of its own: ours is while all rooms stream, theirs without a room."""
 
@@ -106,14 +133,14 @@ class RoomsResult:
 
     @property
     def costs_of_a_room(self) -> list[tuple[float, float] | None]:
-        """What `cost_of_a_room` returns for each of `rest`."""
-        return [self.cost_of_a_room(rest) for rest in self.rest]
+        """What `cost_of_a_room` returns for each of `rest` and `esphome_rest`."""
+        return [self.cost_of_a_room(rest) for rest in (*self.rest, *self.esphome_rest)]
 
     def cost_of_a_room(self, rest: RestFigures) -> tuple[float, float] | None:
         """Return percent of a core and MiB of RSS that each room adds to a daemon without any; None if unknown."""
-        if not rest.rooms or not self.rest or self.rest[0].rooms:
+        without = next((rests[0] for rests in (self.rest, self.esphome_rest) if rest in rests), rest)
+        if without.rooms or not rest.rooms:
             return None
-        without = self.rest[0]
         more = rest.memory.rss_mib - without.memory.rss_mib
         return (rest.cpu_percent - without.cpu_percent) / rest.rooms, more / rest.rooms
 

@@ -22,6 +22,9 @@ _LINE_BYTES = 2**20
 _MAX_TOKENS = 32
 """Of an answer: what is measured is when it begins, and it is heard to its end."""
 
+WYOMING, ESPHOME = "satellite_bench.room_process", "satellite_bench.esphome_process"
+"""The programs that are a house of satellites."""
+
 
 class House:
     """Satellites in another process."""
@@ -54,10 +57,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(rooms: int) -> AsyncIterator[House]:
-    """Run so many satellites, switched off at first, for the length of the `with`."""
+async def house(rooms: int, program: str = WYOMING) -> AsyncIterator[House]:
+    """Run so many satellites of a kind, switched off at first, for the length of the `with`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "satellite_bench.room_process", "--rooms", str(rooms)),
+        *(sys.executable, "-m", program, "--rooms", str(rooms)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=own.doubles_environment(),
@@ -85,9 +88,9 @@ class Home:
     threads: int
 
     @asynccontextmanager
-    async def running(self, rooms: int) -> AsyncIterator[tuple[Server, House]]:
+    async def running(self, rooms: int, program: str = WYOMING) -> AsyncIterator[tuple[Server, House]]:
         """Run a daemon and its satellites, switched off at first, for the length of the `with`."""
-        async with house(rooms) as satellites:
+        async with house(rooms, program) as satellites:
             settings: dict[str, Any] = {
                 "rooms": [
                     {"name": f"room {number}", "uri": uri, "follow_up": "never"}

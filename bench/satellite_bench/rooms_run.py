@@ -1,5 +1,6 @@
 """The rooms part from beginning to end: how many satellites are switched on for which measurement."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from satellite.errors import SatelliteError
 from satellite_bench import rooms, synthetic
 from satellite_bench.rooms import RoomsResult, Sounds
 from satellite_bench.rooms_again import listening_again
-from satellite_bench.rooms_house import Home, House
+from satellite_bench.rooms_esphome import turns
+from satellite_bench.rooms_house import ESPHOME, Home, House
 from satellite_bench.server import Server
 from satellite_bench.splicing import speech_bounds
 from satellite_bench.stats import Compared
@@ -72,6 +74,8 @@ class RoomsBench:
                     on = count
                     await self._rest(daemon, count)
                     await self._with_rooms(house, count, first=count == counts[0], last=count == counts[-1])
+        with self._noted():
+            await self._esphome(counts)
         return self._result
 
     @contextmanager
@@ -105,6 +109,25 @@ class RoomsBench:
         if count > 1 and not self._result.answers_ms:
             with self._noted():
                 await self._answers(house, min(_TOGETHER, count))
+
+    async def _esphome(self, counts: Sequence[int]) -> None:
+        """Measure the same with ESPHome devices, as far as they differ."""
+        self._on_status("rooms: starting a daemon for ESPHome devices")
+        async with self._home.running(counts[-1], ESPHOME) as (daemon, house):
+            await asyncio.sleep(self._plan.rest_seconds)  # some of its work begins seconds after it is ready
+            for before, count in zip((0, 0, *counts), (0, *counts), strict=False):
+                self._on_status(f"rooms: {count} ESPHome devices")
+                if count:
+                    await house.switch_on(range(before, count))
+                with self._noted():
+                    self._result.esphome_rest.append(await rooms.at_rest(daemon, count, self._plan.rest_seconds))
+                if count > 1 and not self._result.esphome:
+                    progress = self._progress("ESPHome devices ask")
+                    repeats, together = self._repeats or _ANSWER_REPEATS, min(_TOGETHER, count)
+                    with self._noted():
+                        found = await turns(house, self._sounds, together, repeats=repeats, on_progress=progress)
+                        self._result.esphome = found[0]
+                        self._result.failures += found[1]
 
     async def _detections(self, house: House, count: int) -> None:
         progress = self._progress(f"the wake word, {count} streaming")

@@ -59,6 +59,9 @@ class Heard:
     loud_at: float | None = None
     """When the first sample that is no silence was heard."""
 
+    loud_came_at: float | None = None
+    """When that had come."""
+
     ended_at: float | None = None
     trouble: str = ""
     pcm: bytearray = field(default_factory=bytearray)
@@ -98,7 +101,8 @@ class Heard:
         if self.loud_at is None:
             loud = np.flatnonzero(np.abs(np.frombuffer(pcm, np.int16).astype(np.int32)) > _LOUD)
             if loud.size:
-                self.loud_at = at + loud[0] / self.layout.channels / self.layout.rate
+                self.loud_at = float(at + loud[0] / self.layout.channels / self.layout.rate)
+                self.loud_came_at = now
         self.until = at + (last - first) / self.layout.rate
 
     def end(self, now: float) -> None:
