@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self
 
 from google.protobuf.message import DecodeError
-from zeroconf import ServiceInfo
 
 from satellite.tasks import begin_task, end_tasks
-from tests.doubles.esphome_assistant import Assistant, AssistantSettings, State
+from tests.doubles.esphome_assistant import Assistant, State
 from tests.doubles.esphome_entities import VOICE_PE, Entities, Format
+from tests.doubles.esphome_identity import Identity
 from tests.doubles.esphome_player import Heard
 from tests.doubles.esphome_wake_words import WakeWords
 from tests.doubles.esphome_wire import NO_KEY, Channel, Message, name_of, pb
@@ -38,24 +38,11 @@ class Taken(NamedTuple):
 
 
 @dataclass(eq=False, kw_only=True)
-class EsphomeDevice(AssistantSettings, WakeWords):
+class EsphomeDevice(Identity, WakeWords):
     """A device to be dialled at `uri`; its fields may be changed while it runs, most take effect with a connection."""
-
-    name: str = "kitchen"
-    friendly_name: str = "Kitchen"
-    mac: str = "20:F8:3B:00:00:01"
-    host: str = "127.0.0.1"
-    """Where it listens; changed while it is switched off, it is a new address."""
-
-    port: int = 0
-    """0 becomes a free one at the first start."""
-
-    key: bytes | None = None
-    """Of 32 bytes; `NO_KEY` is a device that has none yet, None one that knows no encryption."""
 
     formats: tuple[Format, ...] = VOICE_PE
     has_start_button: bool = False
-    has_assistant: bool = True
     refuses_keys: bool = False
     answers_pings: bool = True
     hangs_after_connect: bool = False
@@ -83,10 +70,6 @@ class EsphomeDevice(AssistantSettings, WakeWords):
         self._power_on()
 
     @property
-    def uri(self) -> str:
-        return f"esphome://{self.host}:{self.port}"
-
-    @property
     def claimed(self) -> bool:
         """Whether a server has its voice assistant."""
         return self._owner is not None
@@ -105,13 +88,6 @@ class EsphomeDevice(AssistantSettings, WakeWords):
         """Everything that it said since it was switched on, but for media."""
         speaker = self.output == "speaker"
         return list(self.assistant.speaker.heard if speaker else self.assistant.player.announcements.heard)
-
-    @property
-    def features(self) -> int:
-        """The flags of its voice assistant; 0 without one."""
-        timers = 8
-        outputs = {"media": timers | 16 | 32, "speaker": timers | 2, "none": 0}
-        return (1 | 4 | outputs[self.output] | (64 if self.second_channel else 0)) if self.has_assistant else 0
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -227,25 +203,6 @@ class EsphomeDevice(AssistantSettings, WakeWords):
         """Dial a server, as `outgoing_connection:` does, and be its device until it hangs up."""
         await self._serve(*await asyncio.open_connection(host, port), dialled=True)
 
-    def service(self) -> ServiceInfo:
-        """Return what it announces by zeroconf."""
-        properties = {"mac": self.mac.replace(":", "").lower(), "friendly_name": self.friendly_name}
-        properties |= {"version": "2026.10.0", "platform": "ESP32", "network": "wifi"}
-        properties |= {"project_name": "Nabu Casa.Home Assistant Voice PE", "project_version": "26.6.0"}
-        if self.key is not None:
-            supported = "api_encryption_supported" if self.key == NO_KEY else "api_encryption"
-            properties[supported] = "Noise_NNpsk0_25519_ChaChaPoly_SHA256"
-        if self.key == NO_KEY:
-            properties["api_provisioning"] = "zero-psk"
-        return ServiceInfo(
-            "_esphomelib._tcp.local.",
-            f"{self.name}._esphomelib._tcp.local.",
-            port=self.port,
-            properties=properties,
-            server=f"{self.name}.local.",
-            parsed_addresses=[self.host],
-        )
-
     def _release(self) -> None:
         if self._reserved is not None:
             self._reserved.close()
@@ -329,7 +286,7 @@ class EsphomeDevice(AssistantSettings, WakeWords):
             case "PingRequest" if self.answers_pings:
                 self._write(channel, pb.PingResponse())
             case "DeviceInfoRequest":
-                self._write(channel, self._info())
+                self._write(channel, self.info())
             case "ListEntitiesRequest":
                 self._write(channel, *self.entities.listed())
             case "SubscribeStatesRequest":
@@ -362,21 +319,6 @@ class EsphomeDevice(AssistantSettings, WakeWords):
         self._unseen[kind].append(taken)
         self._news.set()
         self._news = asyncio.Event()
-
-    def _info(self) -> Message:
-        return pb.DeviceInfoResponse(
-            name=self.name,
-            friendly_name=self.friendly_name,
-            mac_address=self.mac,
-            esphome_version="2026.10.0",
-            manufacturer="Espressif",
-            model="esp32-s3-devkitc-1",
-            project_name="Nabu Casa.Home Assistant Voice PE",
-            project_version="26.6.0",
-            voice_assistant_feature_flags=self.features,
-            api_encryption_supported=self.key is not None,
-            api_encryption_provisionable=self.key == NO_KEY,
-        )
 
     def _subscribe(self, channel: Channel, subscribe: bool) -> None:
         if not subscribe:
