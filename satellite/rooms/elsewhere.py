@@ -134,10 +134,11 @@ class PlayerOutput:
         self.drop()
         self.trouble = ""
         try:
-            near = await self._players.address()
+            async with asyncio.timeout(_PLAYER_SECONDS):
+                near = await self._players.address()
             self._stream = stream = await self._media.publish(layout, "flac", near, host=self._host, anybody=True)
-        except SatelliteError as error:
-            self.trouble = str(error)
+        except (SatelliteError, TimeoutError) as error:
+            self.trouble = str(error) or "Home Assistant's address is not found"
             return 0.0
         # Some players answer only once they have heard something.
         self._asked = begin_task(self._play(stream), f"play on {self._entity}")
