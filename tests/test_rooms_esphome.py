@@ -20,7 +20,8 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState
 from tests.doubles.esphome import EsphomeDevice
-from tests.esphome_rooms import KEY, house, key_file
+from tests.doubles.esphome_wire import Channel, Message, name_of
+from tests.esphome_rooms import KEY, house, key_file, turn
 from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_clock
@@ -129,6 +130,19 @@ async def test_a_device_without_wake_words_is_ours_where_that_is_configured() ->
             assert room.state is LinkState.HELD
             await without.press()
             await until(lambda: room.state is LinkState.CONNECTED)
+
+
+class OldDevice(EsphomeDevice):
+    """Firmware of before wake words on the device: it leaves the question for them without an answer."""
+
+    async def _take(self, channel: Channel, message: Message) -> bool:
+        return name_of(message) == "VoiceAssistantConfigurationRequest" or await super()._take(channel, message)
+
+
+async def test_old_firmware_that_knows_no_wake_words_is_connected_all_the_same() -> None:
+    async with OldDevice() as device, house() as home, home.room(device) as room:
+        assert room.state is LinkState.CONNECTED
+        assert (await turn(device))[-1].type == "RUN_END"
 
 
 async def test_a_reload_leaves_rooms_connected_that_are_the_same() -> None:

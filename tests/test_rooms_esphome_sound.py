@@ -208,6 +208,7 @@ async def test_the_device_listens_for_the_configured_words(
     device = EsphomeDevice()
     async with room_of(device, wake_words=wanted) as room:
         await until(lambda: device.active_wake_words == active)
+        assert room.status().wake_words == {word: word in active for word in ("okay_nabu", "hey_jarvis")}
         assert missing in room.status().message
 
 

@@ -3,7 +3,8 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -60,6 +61,8 @@ class RoomStatus:
 
     listen_only: bool = False
     sounding: Sounding | None = None
+    wake_words: Mapping[str, bool] = field(default_factory=dict)
+    """Whether a device that detects wake words itself listens for them, by the names of those that it knows."""
 
 
 class Room(Protocol):

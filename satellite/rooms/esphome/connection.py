@@ -9,7 +9,12 @@ from contextlib import suppress
 from typing import Self
 
 from aioesphomeapi.client import APIClient
-from aioesphomeapi.core import APIConnectionError, HandshakeAPIError, InvalidEncryptionKeyAPIError, ProtocolAPIError
+from aioesphomeapi.core import (
+    APIConnectionError,
+    HandshakeAPIError,
+    InvalidEncryptionKeyAPIError,
+    ProtocolAPIError,
+)
 from aioesphomeapi.host_resolver import async_resolve_host
 from aioesphomeapi.reconnect_logic import ReconnectLogic
 from aioesphomeapi.zeroconf import ZeroconfManager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from aioesphomeapi.client import APIClient
-from aioesphomeapi.core import APIConnectionError
+from aioesphomeapi.core import APIConnectionError, TimeoutAPIError
 from aioesphomeapi.model import (
     EntityInfo,
     MediaPlayerState,
@@ -72,6 +72,9 @@ class EsphomeDevice:
         self.failed = asyncio.Event()
         """Set when the conversation cannot go on."""
 
+        self.wake_words: dict[str, bool] = {}
+        """Whether the device listens for them, by the identifiers of those that it knows."""
+
         self.asked = asyncio.Event()
         """Set once the device has asked for a turn: it is ours."""
 
@@ -135,13 +138,15 @@ class EsphomeDevice:
             url = await self._context.media.publish_files(files_of(words), self._address, host=self._room.media_host)
         try:
             known = await configured(self._client, words if url else [], url)
-        except TimeoutError:  # firmware before 2024.10 knows no such question
+        except TimeoutAPIError:  # firmware before 2024.10 knows no such question
             return True
+        self.wake_words = {word.id: word.id in known.active_wake_words for word in known.available_wake_words}
         if wanted := self._room.wake_words:
             ids, unknown = chosen(wanted, known)
             self._missing = ", ".join(unknown)
             if ids and set(ids) != set(known.active_wake_words):
                 await self._client.set_voice_assistant_configuration(ids)
+                self.wake_words = {word: word in ids for word in self.wake_words}
         return bool(known.available_wake_words)
 
     async def restore(self) -> None:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from satellite.backoff import Backoff
@@ -19,7 +20,7 @@ from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.probe import encrypts
-from satellite.rooms.room import BaseRoom, LinkState
+from satellite.rooms.room import BaseRoom, LinkState, RoomStatus
 from satellite.system.process import imported
 from satellite.tasks import Supervised, end_tasks, first_of
 
@@ -85,6 +86,10 @@ class EsphomeRoom(BaseRoom):
             except SatelliteError as error:
                 self.become(LinkState.OFF, f"{self.settings.name}: {error}; is it switched on?")
             await asyncio.sleep(self._backoff.next())
+
+    def status(self) -> RoomStatus:
+        """Return its present state, with the wake words of the device."""
+        return replace(super().status(), wake_words={} if self._device is None else dict(self._device.wake_words))
 
     def _doing(self) -> str:
         return "" if self._device is None else self._device.conversation.activity
