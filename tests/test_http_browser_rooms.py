@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from satellite.audio.pcm import CANONICAL, RATE
 from satellite.config.rooms import BrowserRoomSettings, WyomingRoomSettings
 from satellite.errors import SatelliteError
+from satellite.http.page_device import BrowserRoom
 from satellite.rooms.playback import SharedSound
 from satellite.skills.timers.timers import Duration
 from tests.loudness import silence, sound, speech
@@ -70,6 +71,36 @@ async def test_sound_is_sent_at_the_pace_at_which_it_is_heard(tmp_path: Path) ->
         with pytest.raises(SatelliteError, match="does not play sound") as unheard:
             await there.hub.room("tablet").announce(tone(1))
         assert unheard.value.code == "room-unreachable"
+
+
+async def test_sounds_say_what_they_are(tmp_path: Path) -> None:
+    settings = BrowserRoomSettings(name="tablet", sounds=True)
+    async with house(scripted_stages(engine()), tmp_path, settings) as there, page(there) as tablet:
+        await tablet.until("wake_word-start")
+        tablet.say(*COMMAND)
+        for kind in (None, None, "answer"):  # it listens; the command is over
+            assert (await tablet.until("sound"))["kind"] == kind
+        await tablet.until("wake_word-start")
+        room = there.hub.room("tablet")
+        playing = asyncio.create_task(room.play(tone(60)))
+        assert (await tablet.until("sound"))["kind"] == "media"
+        await tablet.send("stop")
+        await tablet.until("sound-end")  # it fades away
+        await playing
+        ringing = asyncio.create_task(room.announce(tone(1)))
+        assert (await tablet.until("sound"))["kind"] == "announcement"
+        await ringing
+
+
+async def test_a_conversation_that_fails_has_the_page_connect_again(tmp_path: Path) -> None:
+    async with house(scripted_stages(engine()), tmp_path) as there, page(there) as tablet:
+        await tablet.until("wake_word-start")
+        room = there.hub.room("tablet")
+        assert isinstance(room, BrowserRoom)
+        room.device.fail()
+        await tablet.connection.wait_closed()
+        assert tablet.connection.close_code == 1011
+        await until(lambda: there.names() == [])
 
 
 @pytest.mark.parametrize("interrupt_by", ["speech", "wake_word"])
@@ -161,6 +192,18 @@ async def test_the_later_of_two_pages_takes_over(tmp_path: Path) -> None:
             await second.until("chat-end")
 
 
+async def test_one_of_two_pages_that_hear_the_same_answers(tmp_path: Path) -> None:
+    heard = engine()
+    async with house(scripted_stages(heard), tmp_path) as there, page(there) as one, page(there, "phone") as other:
+        await asyncio.gather(one.until("wake_word-start"), other.until("wake_word-start"))
+        one.say(*COMMAND)
+        other.say(*COMMAND)
+        await until(lambda: heard.spoken)
+        await asyncio.sleep(5)
+        assert heard.asked == ["Tell me a story."]
+        assert sorted([one.sound_seconds() > 0, other.sound_seconds() > 0]) == [False, True]
+
+
 async def test_a_name_of_another_room_is_refused(tmp_path: Path) -> None:
     kitchen = WyomingRoomSettings(name="kitchen", uri="tcp://127.0.0.1:1")
     async with house(scripted_stages(engine()), tmp_path, kitchen) as there, page(there, "Kitchen") as tablet:
@@ -177,7 +220,7 @@ async def test_other_settings_have_the_page_connect_again(tmp_path: Path) -> Non
             assert (await tablet.until("welcome"))["wake_words"] == ["alexa"]
             assert there.hub.status()[0].area == "Hall"
             there.browsers.apply()
-            there.configured[0] = settings.model_copy(update={"wake_words": None})
+            del there.configured[0]
             there.browsers.apply()
             await tablet.connection.wait_closed()
             assert tablet.connection.close_code == 4002

@@ -147,6 +147,9 @@ def test_an_announcement_is_heard(daemon: RunningDaemon, browser: Browser, url: 
         assert page.evaluate("announced") == {"heard": ["hall"], "failed": {}}
         assert page.evaluate("probes.loudest") > 0.05
         become(page, "waiting")
+        with opened(browser, url) as dashboard:
+            entry = dashboard.locator("#rooms > li").filter(has_text="hall")
+            expect(entry).to_contain_text("Waiting for its wake word")
 
 
 def test_a_timer_is_shown_and_its_ring_stopped(daemon: RunningDaemon, browser: Browser, url: str) -> None:
@@ -258,6 +261,9 @@ def test_a_token_is_asked_for_once(daemon: RunningDaemon, browser: Browser) -> N
     ):
         page.locator("#talk").click()
         dialog = page.get_by_role("dialog", name="Sign in")
+        dialog.get_by_label("Access token").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_role("alert")).to_have_text("This token is not valid.")
         dialog.get_by_label("Access token").fill(TOKEN)
         page.keyboard.press("Enter")
         become(page, "waiting")

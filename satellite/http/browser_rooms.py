@@ -88,11 +88,11 @@ class BrowserRooms:
 
     def _settings(self, name: str) -> BrowserRoomSettings:
         """Return what is configured for a name, or the defaults; capitals do not make another name."""
-        known = [*self._configured(), *(room.settings for room in self.hub.rooms)]
-        same = next((room for room in known if room.name.casefold() == name.casefold()), None)
-        if isinstance(same, BrowserRoomSettings):
-            return same
-        return BrowserRoomSettings(name=name if same is None else same.name, uri="browser:")
+        for room in self._configured():
+            if isinstance(room, BrowserRoomSettings) and room.name.casefold() == name.casefold():
+                return room
+        there = (room.settings.name for room in self.hub.rooms)
+        return BrowserRoomSettings(name=next((one for one in there if one.casefold() == name.casefold()), name))
 
     def _remembered(self, name: str, frame: Join) -> RoomModes:
         """Return the modes of a name, with those that the page itself remembers."""

@@ -59,7 +59,7 @@ class Room {
     byId("volume").value = 100 * this.#settings.get("volume");
     this.#player.volume = this.#settings.get("volume");
     addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open]") && this.#stop());
-    offerSignIn(() => this.#link.open(), true);
+    offerSignIn(() => this.#link.open(), { kept: true, wrong: () => this.#texts.wrongToken });
     keepFiles();
     const kind = await obstacle();
     if (kind) this.#block(kind);

@@ -44,7 +44,7 @@ export class Settings {
     byId("settings").showModal();
     this.#fillMicrophones(texts);
     const found = await json("status").catch(() => null); // without it there is no certificate to show
-    offerCertificate(byId("certificate"), found?.certificate);
+    offerCertificate(byId("certificate"), found?.certificate, texts.code);
   }
 
   async #fillMicrophones(texts) {

@@ -3,8 +3,11 @@
 import { request, token } from "./api.js";
 import { byId, say } from "./dom.js";
 
-/** Ask for a token when a request is refused without one; `done()` is called once one is accepted, which may be `kept`. */
-export function offerSignIn(done, kept = false) {
+/**
+ * Ask for a token when a request is refused without one; `done()` is called once one is accepted, which may be `kept`.
+ * `wrong()` returns what to say of another one.
+ */
+export function offerSignIn(done, { kept = false, wrong = () => "This token is not valid." } = {}) {
   const dialog = byId("sign-in");
   document.addEventListener("sign-in-needed", () => {
     if (!dialog.open) dialog.showModal();
@@ -18,7 +21,7 @@ export function offerSignIn(done, kept = false) {
       await request("status");
     } catch (problem) {
       token.set("");
-      say(byId("sign-in-error"), problem.status === 401 ? "This token is not valid." : problem.message);
+      say(byId("sign-in-error"), problem.status === 401 ? wrong() : problem.message);
       byId("token").select();
       return;
     }
