@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -56,6 +57,14 @@ async def test_every_operation_has_an_endpoint(home: House, http: httpx.AsyncCli
     assert (await http.post(f"{ROOM}/call", json={"to": "office"})).json()["room"] == "kitchen"
     assert kitchen.done[-1] == ("call", "office")
     assert refusal(await http.post(f"{ROOM}/call", json={"to": "office"})) == (409, "room-busy")
+
+
+async def test_any_name_of_a_room_is_an_address(tmp_path: Path) -> None:
+    name = "Zoë's / 2nd % floor?"
+    async with house(name) as home, home.http(tmp_path) as http:
+        answer = await http.post(f"/rooms/{quote(name, safe='')}/mute", json={})
+        assert (answer.status_code, answer.json()["room"]) == (200, name)
+        assert home.rooms[name].done == [("mute", True)]
 
 
 async def test_each_failure_has_its_code_and_status(home: House, http: httpx.AsyncClient) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from satellite.engines.protocols import Transcription
+from satellite.config.rooms import RoomSettings
+from satellite.engines.protocols import Transcription, VoiceChoice
 from satellite.errors import ProtocolError, SatelliteError
 from satellite.rooms import announcements
 from satellite.rooms.chimes import chime
@@ -53,9 +54,11 @@ async def test_what_is_said_to_a_question_is_returned(
     home: House, said: str, choices: list[Any], expected: str | None
 ) -> None:
     home.rooms["kitchen"].answer = Transcription(said, "en")
+    home.rooms["kitchen"].settings = RoomSettings(name="kitchen", voice="siwis", language="fr")
     answer = await run(home, "ask", text="Shall I open it?", choices=choices)
     assert answer == {"text": said, "language": "en", "choice": expected}
     assert home.engine.spoken == ["Shall I open it?"]
+    assert home.engine.chosen == VoiceChoice("siwis", "fr")  # the room's
     assert home.rooms["kitchen"].heard_bytes == 4 * SECOND  # the words, without a chime
 
 

@@ -29,7 +29,7 @@ from satellite.rooms.media_sources import MediaReference
 
 RoomName = Annotated[str, Path(description="Name of the room, as in the configuration.", examples=["kitchen"])]
 
-router = APIRouter(prefix="/rooms/{room}", tags=["rooms"])
+router = APIRouter(prefix="/rooms/{room:path}", tags=["rooms"])
 
 
 @router.post("/ask", summary="Ask somebody there", responses=responses(409, 504), response_model=AskAnswer)

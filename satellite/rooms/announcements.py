@@ -69,10 +69,10 @@ class Announcer:
 
     @asynccontextmanager
     async def spoken(
-        self, text: str, first: bool | str = True, language: str | None = None
+        self, text: str, first: bool | str = True, voice: VoiceChoice | None = None
     ) -> AsyncGenerator[SharedSound, None]:
         """Yield `text` as sound after the sound `first`, being made for as long as the context lasts."""
-        speaker = await self._stages.speaker(VoiceChoice(language=language))
+        speaker = await self._stages.speaker(voice or VoiceChoice())
         announcement = SharedSound(speaker.format)
         async with aclosing(self._stages.speak(text, speaker)) as pieces:
             sound = (piece.pcm async for piece in pieces if piece.pcm)

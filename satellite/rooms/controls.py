@@ -9,6 +9,7 @@ from typing import Any
 
 from satellite.audio.recorded_words import recorded_words
 from satellite.config.rooms import HubSettings
+from satellite.engines.protocols import VoiceChoice
 from satellite.errors import SatelliteError
 from satellite.pipeline.dialogue import Question
 from satellite.rooms.announcements import Announcer
@@ -60,11 +61,12 @@ class RoomControls:
         Raises `SatelliteError` where nobody speaks (`stt-no-speech`), or nothing was understood.
         """
         asked = self._hub.room(room)
+        voice = VoiceChoice(asked.settings.voice, language or asked.settings.language)
         self._announcer.check_length(text)
         try:
             async with (
                 asyncio.timeout(seconds),
-                self._announcer.spoken(text, first=False, language=language) as question,
+                self._announcer.spoken(text, first=False, voice=voice) as question,
             ):
                 heard = await asked.ask(question, language=language)
         except TimeoutError as error:
