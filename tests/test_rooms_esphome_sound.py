@@ -249,3 +249,13 @@ async def test_a_device_listens_again_after_a_question_that_was_heard_elsewhere(
             await kitchen.until("RUN_END")
             assert len(engine.asked) == 2
             assert kitchen.assistant.overheard_seconds == 0
+
+
+async def test_a_room_that_only_listens_does_what_is_said_and_is_silent() -> None:
+    device = EsphomeDevice()
+    async with device, house(LoudEngine(answer=["Which one?"])) as home, home.room(device) as room:
+        await room.set_listen_only(True)
+        assert [taken.type for taken in await turn(device)][-3:] == ["INTENT_END", "TTS_START", "RUN_END"]
+        await asyncio.sleep(5)
+        assert device.state is State.IDLE
+        assert not device.heard

@@ -20,7 +20,7 @@ _AHEAD_SECONDS = 0.25
 
 _MOST_WAITING_SECONDS = 2.0
 _MOST_BATCH_SECONDS = 0.1
-"""Sound that is encoded at once, on the event loop: well below a millisecond."""
+"""Sound that is encoded at once, on the event loop: about a millisecond."""
 
 _NOISE_LEVEL = 8
 

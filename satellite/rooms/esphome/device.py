@@ -265,7 +265,8 @@ class EsphomeDevice:
         if self.turn is not None:
             self.turn.end(nobody_spoke=self._follows)
             # What was heard elsewhere leaves the device nothing to play, after which it would listen again.
-            if self.conversation.expects_command and not self.turn.sounding:
+            heard = not self.turn.sounding and not self.conversation.modes.listen_only
+            if heard and self.conversation.expects_command:
                 with suppress(SatelliteError):
                     await self.open_microphone()
 

@@ -105,8 +105,7 @@ class EsphomeRoom(BaseRoom):
         module = await imported("satellite.rooms.esphome.connection")
         accept = self._accepting(key)
         if accept is None:
-            reached = (await module.addresses(host, port))[0]
-            await self._check_form(reached, port, key)
+            await self._check_form(await module.addresses(host, port), port, key)
         connection: EsphomeConnection
         async with module.EsphomeConnection(host, port, key, accept) as connection:
             while True:
@@ -146,9 +145,14 @@ class EsphomeRoom(BaseRoom):
             raise LinkTrouble(LinkState.NO_KEY, reason) from None
         return secret.value
 
-    async def _check_form(self, host: str, port: int, key: str) -> None:
+    async def _check_form(self, addresses: list[str], port: int, key: str) -> None:
         """Raise `LinkTrouble` where the device encrypts and there is no key, or the other way round."""
-        encrypted = await encrypts(host, port)
+        for address in addresses[:-1]:
+            with suppress(DaemonUnreachable):
+                encrypted = await encrypts(address, port)
+                break
+        else:
+            encrypted = await encrypts(addresses[-1], port)
         if encrypted and not key:
             raise LinkTrouble(
                 LinkState.NO_KEY, f"it encrypts, and there is no key: {esphome_key(self.settings).find().source}"
