@@ -3,8 +3,9 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import aclosing
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from satellite.models.store import Store
 from satellite.pipeline.clauses import pieces
 from tests.test_engines_stt import Ears, words
 from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER, SEVERAL_SPEAKERS, VOICES
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, until
 
 SENTENCE = "This is a sentence of some length. "
 
@@ -206,6 +207,30 @@ async def test_closing_or_cancelling_stops_the_work(mouth: Mouth) -> None:
     assert windows
     assert mouth.worker.completed < left_at + len(windows) + 8  # of some sixty
     assert mouth.worker.pending == 0
+
+
+async def test_the_beginning_of_a_text_goes_ahead_of_texts_that_are_being_spoken(mouth: Mouth) -> None:
+    speaker = await mouth.piper.speaker(VoiceChoice())
+    order: list[str] = []
+
+    async def next_of(name: str, sound: AsyncGenerator[bytes, None]) -> None:
+        await anext(sound)
+        order.append(name)
+
+    async with AsyncExitStack() as stack:
+        first, second, late = [
+            await stack.enter_async_context(aclosing(speaker.speak(SENTENCE * 30))) for _ in range(3)
+        ]
+        await asyncio.gather(anext(first), anext(second))
+        release = threading.Event()
+        asking: list[asyncio.Task[Any]] = [asyncio.create_task(mouth.worker.run(release.wait, PATIENCE_SECONDS))]
+        await until(lambda: mouth.worker.busy_since is not None)
+        named = {"first": first, "second": second, "late": late}
+        asking += [asyncio.create_task(next_of(name, sound)) for name, sound in named.items()]
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(*asking)
+    assert order == ["late", "first", "second"]
 
 
 async def test_texts_that_are_spoken_at_once_take_turns(mouth: Mouth) -> None:

@@ -45,6 +45,18 @@ async def test_calls_run_one_at_a_time_in_order() -> None:
     worker.close()
 
 
+async def test_what_goes_first_passes_what_waits_but_for_its_like() -> None:
+    worker = Worker(Stage.TTS)
+    ran: list[int] = []
+    async with busy(worker) as release:
+        calls = (worker.run(ran.append, 3), worker.run_first(ran.append, 1), worker.run_first(ran.append, 2))
+        waiting = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0)
+        release.set()
+        await asyncio.gather(*waiting)
+    assert ran == [1, 2, 3]
+
+
 async def test_a_full_queue_is_an_error() -> None:
     worker = Worker(Stage.TTS, queue_size=2)
     async with busy(worker) as release:

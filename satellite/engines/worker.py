@@ -30,7 +30,7 @@ _Batch = Callable[[Sequence[Any]], Sequence[object]]
 
 
 class Worker:
-    """Runs blocking calls of one engine in one thread, first come first served; for one event loop at a time.
+    """Runs blocking calls of one engine in one thread, mostly first come first served; for one event loop at a time.
 
     `queue_size` calls may wait; a further one fails at once with `<stage>-busy`. A call that is cancelled before it
     begins never runs; one that is running cannot be stopped, and its result is dropped.
@@ -63,6 +63,10 @@ class Worker:
         """Return `call(*args, **kwargs)` from the engine's thread; any foreign exception becomes a `StageError`."""
         return cast(R, await self._run(partial(call, *args, **kwargs)))
 
+    async def run_first(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `run`, but ahead of all waiting calls except those that go first too."""
+        return cast(R, await self._run(partial(call, *args, **kwargs), first=True))
+
     async def run_together(self, call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
         """Return the result of `call` for `item`; it gets all items that wait for it at that time.
 
@@ -70,14 +74,16 @@ class Worker:
         """
         return cast(R, await self._run(lambda: call([item])[0], call, item))
 
-    async def _run(self, work: Callable[[], object], together: _Batch | None = None, item: object = None) -> object:
+    async def _run(
+        self, work: Callable[[], object], together: _Batch | None = None, item: object = None, *, first: bool = False
+    ) -> object:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
             raise error(f"{self.stage} has {self._queue_size} requests waiting; try again later", kind="busy")
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # commands and tests use one worker in several loops, one after the other
             self._loop, self._notified = loop, False
-        queued = _Call(work, loop.create_future(), together, item)
+        queued = _Call(work, loop.create_future(), together, item, first)
         if not self._enqueue(queued):
             raise error(f"{self.stage} is shutting down", kind="not-ready")
         try:
@@ -108,7 +114,7 @@ class Worker:
         with self._lock:
             if self._closed:
                 return False
-            self._waiting.append(call)
+            self._waiting.insert(sum(one.first for one in self._waiting) if call.first else len(self._waiting), call)
             # Under the lock: the thread stops working under it too, and a call between the two would wait for ever.
             if not self._working:
                 self._executor.submit(self._work)
@@ -185,6 +191,7 @@ class _Call:
     answer: "asyncio.Future[tuple[object, BaseException | None]]"
     together: _Batch | None
     item: object
+    first: bool = False
     outcome: object = None
     failure: BaseException | None = None
 

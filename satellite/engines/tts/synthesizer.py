@@ -53,10 +53,12 @@ class VoiceSpeaker:
         """Yield `text` as PCM in `format`, window by window; see `Speaker`. Raises `TextToSpeechError`."""
         sound = self._sound(text)
         # A call for each window: closing the generator stops the work after the current one, and several texts take
-        # turns in the engine's thread.
-        while (pcm := await self._worker.run(next, sound, None)) is not None:
+        # turns in the engine's thread. A text of which nothing is heard yet goes ahead of those that are being spoken.
+        run = self._worker.run_first
+        while (pcm := await run(next, sound, None)) is not None:
             if pcm:
                 yield pcm
+                run = self._worker.run
 
     def _sound(self, text: str) -> Iterator[bytes]:
         from satellite.engines.tts.voice_output import VoiceOutput
