@@ -137,6 +137,26 @@ async def test_a_word_silences_the_answer(daemon: RunningDaemon) -> None:
 
 
 @on_loop_of("daemon")
+@pytest.mark.parametrize("how", ["announce", "play"])
+async def test_a_word_ends_a_sound_and_a_question_is_answered_without_the_wake_word(
+    how: str, daemon: RunningDaemon
+) -> None:
+    stop, yes = await spoken(daemon, "Stop."), await spoken(daemon, "Yes, please.")
+    long = SharedSound.complete(VOICE, bytes(300 * 44_100))
+    async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite) as hub:
+        room = hub.room(satellite.name)
+        sounding = asyncio.create_task(getattr(room, how)(long))
+        await satellite.until("audio-start")
+        await satellite.say(PAUSE + stop)
+        await satellite.until("audio-stop")
+        await sounding
+        asking = asyncio.create_task(room.ask(SharedSound.complete(VOICE, bytes(22_050))))
+        await satellite.until("audio-stop")
+        await satellite.say(PAUSE + yes)
+        assert "yes" in (await asking).text.lower()
+
+
+@on_loop_of("daemon")
 async def test_it_listens_again_without_the_wake_word(daemon: RunningDaemon, question: bytes) -> None:
     async with ScriptedSatellite(mode="always") as satellite, rooms(daemon, satellite, follow_up="always"):
         await ask(satellite, question)

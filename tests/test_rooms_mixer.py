@@ -18,7 +18,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.virtual_clock
 
 COMMAND = (WAKE_WORD, silence(10), speech(30))
-HERTZ, LOUDNESS = 100, 8000
+HERTZ, LOUDNESS = 113, 8000
 CLICK = 2 * np.pi * HERTZ / RATE * LOUDNESS * 1.1
 """More than the steepest step of the music, whose loudness changes within 50 ms."""
 
