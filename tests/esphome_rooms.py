@@ -46,12 +46,13 @@ class EsphomeHouse:
         *,
         arbitration_seconds: float = 0.3,
         scheduler: TimerScheduler | None = None,
+        media_port: int = 0,
         **sections: Any,
     ) -> None:
         self.engine = engine
         self.stages = scripted_stages(engine, **sections)
         self.bus = RunBus()
-        self.media = MediaListener(0)
+        self.media = MediaListener(media_port)
         self.incoming = IncomingDevices(0, "127.0.0.1")
         self.context = RoomContext(self.stages, self.bus, Arbiter(arbitration_seconds), scheduler, self.media)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aioesphomeapi.model import VoiceAssistantFeature
 
 from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
@@ -259,3 +260,34 @@ async def test_a_room_that_only_listens_does_what_is_said_and_is_silent() -> Non
         await asyncio.sleep(5)
         assert device.state is State.IDLE
         assert not device.heard
+
+
+class FirmwareWithoutAnnouncements(EsphomeDevice):
+    @property
+    def features(self) -> int:
+        return super().features & ~(VoiceAssistantFeature.ANNOUNCE | VoiceAssistantFeature.START_CONVERSATION)
+
+
+async def test_old_firmware_announces_by_its_media_player_and_cannot_be_told_to_listen() -> None:
+    device = FirmwareWithoutAnnouncements()
+    async with room_of(device) as room:
+        began = asyncio.get_running_loop().time()
+        await room.announce(seconds_of_noise(2))
+        assert asyncio.get_running_loop().time() - began == pytest.approx(2.3, abs=0.4)
+        assert device.heard[-1].seconds == pytest.approx(2, abs=0.3)
+        with pytest.raises(SatelliteError, match="cannot be made to listen") as refused:
+            await room.start()
+        assert refused.value.code == "room-cannot-start"
+        assert (await turn(device))[-1].type == "RUN_END"
+
+
+async def test_a_port_that_is_taken_is_reported_and_costs_the_sound_alone() -> None:
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        device = EsphomeDevice()
+        async with device, house(media_port=port) as home, home.room(device) as room:
+            assert (await turn(device))[-1].type == "RUN_END"
+            assert f"cannot listen on 127.0.0.1:{port}" in room.status().message
+            with pytest.raises(SatelliteError, match="cannot listen"):
+                await room.announce(seconds_of_noise(2))
+            await until(lambda: device.state is State.IDLE)

@@ -182,7 +182,7 @@ class EsphomeRoom(BaseRoom):
                 tasks.append(background.run(f"timers {name}", ringing.run))
             await first_of(f"serve {name}", session.lost.wait(), device.failed.wait(), self._keep_claimed(device))
         except module.ERRORS as error:
-            raise DaemonUnreachable(f"it is gone: {error}") from error
+            raise LinkTrouble(LinkState.OFF, f"it is gone: {error}; it is dialled again") from error
         finally:
             self._device = None
             if self.state in (LinkState.CONNECTED, LinkState.HELD):
@@ -194,7 +194,7 @@ class EsphomeRoom(BaseRoom):
                 await device.close()
             await end_tasks(*(task.task for task in tasks))
         if time.monotonic() - began < _STEADY_SECONDS or not session.lost.is_set():
-            raise DaemonUnreachable("it has hung up; it is dialled again")
+            raise LinkTrouble(LinkState.OFF, "it has hung up; it is dialled again")
         self._backoff.reset()
 
     async def _introduced(self, module: Any, client: "APIClient", address: str) -> "EsphomeDevice":
