@@ -152,6 +152,23 @@ def test_an_announcement_is_heard(daemon: RunningDaemon, browser: Browser, url: 
             expect(entry).to_contain_text("Waiting for its wake word")
 
 
+def test_two_pages_call_each_other(browser: Browser, url: str) -> None:
+    with room(browser, url, "shed") as shed, room(browser, url, "loft") as loft:
+        shed.evaluate(
+            "fetch('rooms/shed/call', {method: 'POST', headers: {'Content-Type': 'application/json'},"
+            " body: JSON.stringify({to: 'loft'})}).then((answer) => answer.status)"
+        )
+        become(shed, "calling")
+        become(loft, "calling")
+        for speaker, listener in ((shed, loft), (loft, shed)):
+            sounds(listener, False)
+            say(speaker, TIME, TIME)
+            sounds(listener)
+        loft.locator("#talk").click()
+        become(loft, "waiting")
+        become(shed, "waiting")
+
+
 def test_a_timer_is_shown_and_its_ring_stopped(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     scheduler = daemon.daemon.timer_scheduler
     assert scheduler is not None

@@ -19,11 +19,14 @@ export class Player {
     return this.#context?.state === "running";
   }
 
-  /** Get ready for sound of `rate` hertz; call it on a click too, because browsers play nothing without a user's action. */
-  prepare(rate) {
+  /**
+   * Get ready for sound of `rate` hertz; call it on a click too, because browsers play nothing without a user's action.
+   * Where it is late, no more than `mostSeconds` of it wait to be played.
+   */
+  prepare(rate, mostSeconds = Infinity) {
     const generation = this.#generation;
     this.#queue = this.#queue.then(() => this.#open()).catch(this.failed);
-    this.#queue = this.#queue.then(() => generation === this.#generation && this.#node?.port.postMessage({ rate }));
+    this.#queue = this.#queue.then(() => generation === this.#generation && this.#node?.port.postMessage({ rate, mostSeconds }));
     return this.#queue;
   }
 

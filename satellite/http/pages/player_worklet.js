@@ -7,16 +7,21 @@ class Player extends AudioWorkletProcessor {
   /** Samples, and the ends of sounds among them. */
   #pieces = [];
   #offset = 0;
+  /** Samples that wait, and how many may; the oldest of more are dropped. */
+  #waiting = 0;
+  #most = Infinity;
 
   constructor() {
     super();
     this.port.onmessage = ({ data }) => {
       if (data === "clear") {
         this.#pieces = [];
-        this.#offset = 0;
-      } else if (data.rate) this.#resampler = new Resampler(data.rate, sampleRate);
-      else if ("ended" in data) this.#pieces.push(data);
-      else this.#pieces.push(this.#resampler.feed(Float32Array.from(new Int16Array(data), (sample) => sample / 32768)));
+        this.#offset = this.#waiting = 0;
+      } else if (data.rate) {
+        this.#resampler = new Resampler(data.rate, sampleRate);
+        this.#most = data.mostSeconds * sampleRate;
+      } else if ("ended" in data) this.#pieces.push(data);
+      else this.#take(this.#resampler.feed(Float32Array.from(new Int16Array(data), (sample) => sample / 32768)));
     };
   }
 
@@ -29,6 +34,7 @@ class Player extends AudioWorkletProcessor {
         const count = Math.min(output.length - written, piece.length - this.#offset);
         for (let index = 0; index < count; index++) output[written + index] = piece[this.#offset + index];
         written += count;
+        this.#waiting -= count;
         this.#offset += count;
         if (this.#offset < piece.length) break;
       }
@@ -36,6 +42,15 @@ class Player extends AudioWorkletProcessor {
       this.#offset = 0;
     }
     return true;
+  }
+
+  #take(piece) {
+    this.#pieces.push(piece);
+    this.#waiting += piece.length;
+    while (this.#waiting > this.#most && this.#pieces[0] !== piece && !("ended" in this.#pieces[0])) {
+      this.#waiting -= this.#pieces.shift().length - this.#offset;
+      this.#offset = 0;
+    }
   }
 }
 

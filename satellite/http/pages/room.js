@@ -16,6 +16,8 @@ const USUAL_RATE = 22050;
 /** How long the browser may take to say whether it plays sound without a touch. */
 const ALLOWED_MS = 1000;
 const VOLUME_MS = 150;
+/** How much of a call may wait to be played, after the network was late: else the delay would last. */
+const CALL_SECONDS = 0.3;
 
 /** What the activities of the daemon are called here; the others are `waiting`. */
 const ACTIVITIES = { listening: "listening", thinking: "thinking", speaking: "speaking", error: "error" };
@@ -206,7 +208,7 @@ class Room {
   #begins({ sound, rate, kind }) {
     this.#sound = sound;
     this.#sounding = SOUNDS[kind] ?? (kind ? "announcing" : ""); // a short tone is none
-    this.#player.prepare(rate);
+    this.#player.prepare(rate, kind === "call" ? CALL_SECONDS : undefined);
   }
 
   #fails({ run_id: run, code, text }) {
