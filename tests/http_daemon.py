@@ -32,10 +32,7 @@ def client(port: int) -> httpx.Client:
 
 @contextmanager
 def serving(
-    daemon: RunningDaemon,
-    status: Status | None = None,
-    certificate: ServerCertificate | None = None,
-    **settings: Any,
+    daemon: RunningDaemon, status: Status | None = None, certificate: ServerCertificate | None = None, **settings: Any
 ) -> Iterator[httpx.Client]:
     """Serve the daemon's parts once more, with settings, and perhaps a state or a certificate, of its own."""
     parts = daemon.daemon

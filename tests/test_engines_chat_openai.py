@@ -135,9 +135,7 @@ async def test_a_server_at_home_needs_no_key_and_receives_words_that_stay_in_the
     assert not any(record.name.startswith("satellite") for record in caplog.records)
 
 
-async def test_words_that_leave_the_house_are_announced_counted_and_logged(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_words_that_leave_the_house_are_announced_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="satellite")
     server = OpenAIServer(script("Paris."), key=KEY)
     async with server, outside(server) as settings:

@@ -152,10 +152,7 @@ async def test_language_and_vocabulary_are_passed_on(daemon: RunningDaemon) -> N
             await stt.transcribe(NABU, speech=SPEECH, language="de"),
         ] == [Transcription("Allume la lampe.", "fr"), Transcription("Allume la lampe.", "de")]
     asked = [Transcribe.from_event(event) for event in received if Transcribe.is_type(event.type)]
-    assert [(one.language, one.transcript_names) for one in asked] == [
-        (None, ["Nabu", "Aurore"]),
-        ("de", ["Aurore"]),
-    ]
+    assert [(one.language, one.transcript_names) for one in asked] == [(None, ["Nabu", "Aurore"]), ("de", ["Aurore"])]
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,7 @@ from tests.virtual_clock import ManualClock
 
 @pytest.mark.parametrize(
     ("seconds", "most", "fastest"),
-    [
-        ({4: 0.02, 2: 0.2, 1: 0.4}, 4, 4),
-        ({4: 0.3, 2: 0.02, 1: 0.3}, 4, 2),
-        ({3: 0.3, 1: 0.02}, 3, 1),
-        ({4: 2.1}, 4, 4),
-    ],
+    [({4: 0.02, 2: 0.2, 1: 0.4}, 4, 4), ({4: 0.3, 2: 0.02, 1: 0.3}, 4, 2), ({3: 0.3, 1: 0.02}, 3, 1), ({4: 2.1}, 4, 4)],
 )
 def test_the_fastest_is_found(
     seconds: dict[int, float], most: int, fastest: int, monkeypatch: pytest.MonkeyPatch

@@ -45,11 +45,7 @@ def worker() -> Iterator[Worker]:
 
 
 @settings(max_examples=50)
-@given(
-    st.lists(st.sampled_from([0.2, 0.5, 0.9, math.nan]), max_size=60),
-    st.integers(1, 4),
-    st.integers(0, 8),
-)
+@given(st.lists(st.sampled_from([0.2, 0.5, 0.9, math.nan]), max_size=60), st.integers(1, 4), st.integers(0, 8))
 def test_a_trigger_fires_when_all_of_its_last_frames_were_high_and_may_count(
     scores: list[float], level: int, refractory_frames: int
 ) -> None:

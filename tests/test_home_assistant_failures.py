@@ -42,10 +42,7 @@ def assert_nobody_saw_the_token(home: HomeAssistantResponder, caplog: pytest.Log
     assert TOKEN not in f"{home!r} {vars(home)!r} {home.status} {vars(home._api)!r}"
 
 
-@pytest.mark.parametrize(
-    ("fault", "state", "words"),
-    [(fault, *expected) for fault, expected in FAULTS.items()],
-)
+@pytest.mark.parametrize(("fault", "state", "words"), [(fault, *expected) for fault, expected in FAULTS.items()])
 async def test_whatever_goes_wrong_is_said_to_orders_alone(
     fault: Fault, state: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:

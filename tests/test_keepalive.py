@@ -63,10 +63,7 @@ async def test_the_first_question_meets_a_model_that_has_been_loaded_and_read_it
         assert await house.is_primed()
         assert house.server.counts.loads == 1
     logged = [(record.levelname, record.getMessage()) for record in caplog.records if "smollm2" in record.getMessage()]
-    assert logged == [
-        ("INFO", "chat: smollm2 was not loaded; it took 0.3 s to load it"),
-        ("INFO", f"chat: {ready}"),
-    ]
+    assert logged == [("INFO", "chat: smollm2 was not loaded; it took 0.3 s to load it"), ("INFO", f"chat: {ready}")]
 
 
 async def test_a_load_is_seen_while_it_goes_on() -> None:

@@ -45,12 +45,7 @@ def test_whisper_is_asked_for_its_own_code(language: str, code: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "spoken", "asked"),
-    [
-        (WHISPER, (), None),
-        (WHISPER, ("fr", "en"), None),
-        (WHISPER, ("fr",), "fr"),
-        (("en",), ("fr", "en"), "en"),
-    ],
+    [(WHISPER, (), None), (WHISPER, ("fr", "en"), None), (WHISPER, ("fr",), "fr"), (("en",), ("fr", "en"), "en")],
 )
 def test_a_language_is_detected_only_where_there_are_several(
     model: tuple[str, ...], spoken: tuple[str, ...], asked: str | None

@@ -152,10 +152,7 @@ def test_every_package_is_pinned_with_its_hashes() -> None:
 
 def test_one_onnxruntime_is_installed_at_a_time() -> None:
     found = {path.stem: {"onnxruntime", "onnxruntime-gpu"} & pinned(path.stem).keys() for path in LISTS.iterdir()}
-    assert {use: names for use, names in found.items() if names} == {
-        "cpu": {"onnxruntime"},
-        "gpu": {"onnxruntime-gpu"},
-    }
+    assert {use: names for use, names in found.items() if names} == {"cpu": {"onnxruntime"}, "gpu": {"onnxruntime-gpu"}}
 
 
 def pinned(use: str) -> dict[str, str]:

@@ -114,8 +114,7 @@ async def test_speculative_work_before_the_end_of_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "outcome"),
-    [([], "running"), ([(RunEnd, 104.0, {"cancelled": True})], "cancelled"), (FAILURE, "error")],
+    ("ending", "outcome"), [([], "running"), ([(RunEnd, 104.0, {"cancelled": True})], "cancelled"), (FAILURE, "error")]
 )
 async def test_how_a_run_ends(ending: Events, outcome: str) -> None:
     run = await described([*COMMAND[:9], *ending])

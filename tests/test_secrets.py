@@ -50,12 +50,7 @@ each_source = pytest.mark.parametrize("source", [key, of_home_assistant, of_http
     ],
 )
 def test_a_secret_is_found(
-    source: Source,
-    variable: str,
-    credential: str,
-    setting: str | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    source: Source, variable: str, credential: str, setting: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = source().kind
     assert source().find().value == ""

@@ -53,7 +53,7 @@ async def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
     supervisor.stopping()
     fed(0)
     assert [line for line in sent if line != "WATCHDOG=1"] == [
-        *("STATUS=loading", "STATUS=ready · 4 rooms", "READY=1", "STOPPING=1", "STATUS=stopping"),
+        *("STATUS=loading", "STATUS=ready · 4 rooms", "READY=1", "STOPPING=1", "STATUS=stopping")
     ]
 
 

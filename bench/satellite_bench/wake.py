@@ -119,12 +119,7 @@ def _heard(arguments: Sequence[str], pcm: bytes, environment: Mapping[str, str])
     """Run an engine over `pcm`; it answers with its CPU seconds and its detections. Blocks."""
     try:
         done = subprocess.run(
-            arguments,
-            input=pcm,
-            capture_output=True,
-            timeout=_RUN_SECONDS,
-            env=dict(environment),
-            check=True,
+            arguments, input=pcm, capture_output=True, timeout=_RUN_SECONDS, env=dict(environment), check=True
         )
         cpu_seconds, detections = json.loads(done.stdout)
     except subprocess.CalledProcessError as error:

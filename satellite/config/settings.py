@@ -23,11 +23,7 @@ from satellite.config.base import (
     ServiceName,
     Settings,
 )
-from satellite.config.chat import (
-    ChatSettings,
-    KeepAliveSettings,
-    PhraseSettings,
-)
+from satellite.config.chat import ChatSettings, KeepAliveSettings, PhraseSettings
 from satellite.config.home_assistant import HomeAssistantSettings
 from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettings, SoundDeviceSettings
 from satellite.config.http import HttpSettings

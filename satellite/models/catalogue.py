@@ -153,10 +153,7 @@ def _mms_voice(code: str, language: str) -> ModelSpec:
         "CC BY-NC 4.0 (non-commercial)",
         (language,),
         HubSource(f"Xenova/mms-tts-{code}"),
-        (
-            File("model.onnx", _MMS_BYTES, in_repository="onnx/model.onnx"),
-            *(File(name, 0) for name in _MMS_BESIDE),
-        ),
+        (File("model.onnx", _MMS_BYTES, in_repository="onnx/model.onnx"), *(File(name, 0) for name in _MMS_BESIDE)),
         by_characters=True,
     )
 

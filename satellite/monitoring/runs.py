@@ -49,12 +49,7 @@ _BEGINS: dict[type[RunEvent], str] = {
     ChatStart: "chat",
     TtsStart: "tts",
 }
-_ENDS: dict[type[RunEvent], str] = {
-    SttVadEnd: "listen",
-    SttEnd: "stt",
-    ChatEnd: "chat",
-    TtsEnd: "tts",
-}
+_ENDS: dict[type[RunEvent], str] = {SttVadEnd: "listen", SttEnd: "stt", ChatEnd: "chat", TtsEnd: "tts"}
 
 
 @dataclass(slots=True)

@@ -89,13 +89,7 @@ class Answer:
     """An answer on its way, and the figures of its last line."""
 
     def __init__(
-        self,
-        server: "OllamaServer",
-        exchange: Exchange,
-        asked: Asked,
-        runner: Runner,
-        began: int,
-        fault: Fault | None,
+        self, server: "OllamaServer", exchange: Exchange, asked: Asked, runner: Runner, began: int, fault: Fault | None
     ) -> None:
         self._server = server
         self._exchange = exchange

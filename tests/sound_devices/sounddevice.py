@@ -57,14 +57,7 @@ class _Stream:
     latency = 0.01
 
     def __init__(
-        self,
-        *,
-        device: int,
-        samplerate: int,
-        channels: int,
-        dtype: str,
-        blocksize: int,
-        callback: Callable[..., None],
+        self, *, device: int, samplerate: int, channels: int, dtype: str, blocksize: int, callback: Callable[..., None]
     ) -> None:
         if (samplerate, channels, dtype) != (_RATE, 2, "int16"):
             raise PortAudioError("Invalid sample rate or number of channels")

@@ -34,14 +34,8 @@ CONFLICTS = {
         "install -d -o nobody /opt/satellite",
         "/opt/satellite can be changed by other users: drwxr-xr-x nobody root\n.*chown root:root",
     ),
-    "settings": (
-        "install -d -m 777 /etc/satellite",
-        "/etc/satellite can be changed by other users.*\n.*chmod 755",
-    ),
-    "state": (
-        "install -d -o nobody /var/lib/satellite",
-        "/var/lib/satellite belongs to nobody\n.*move it away",
-    ),
+    "settings": ("install -d -m 777 /etc/satellite", "/etc/satellite can be changed by other users.*\n.*chmod 755"),
+    "state": ("install -d -o nobody /var/lib/satellite", "/var/lib/satellite belongs to nobody\n.*move it away"),
     "port": (LISTEN.format(port=10600), r"uses a port: 0\.0\.0\.0 port 10600 \(Address already.*\n.*ss -ltnp"),
     "configured port": (
         f"{WRITE.format(text='wyoming: {stt_port: 10301}')}; {LISTEN.format(port=10301)}",

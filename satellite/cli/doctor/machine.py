@@ -175,11 +175,4 @@ async def _unit(_target: Target) -> Sequence[Finding]:
     return findings
 
 
-CHECKS = {
-    "packages": _packages,
-    "models": _models,
-    "disk": _disk,
-    "clock": _clock,
-    "ports": _ports,
-    "unit": _unit,
-}
+CHECKS = {"packages": _packages, "models": _models, "disk": _disk, "clock": _clock, "ports": _ports, "unit": _unit}

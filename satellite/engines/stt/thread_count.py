@@ -67,10 +67,6 @@ def _seconds(whisper: WhisperModel, frames: int) -> float:
     began = time.monotonic()
     encoded = whisper.encode(ctranslate2.StorageView.from_array(noise))
     whisper.generate(
-        encoded,
-        [prompt],
-        beam_size=1,
-        max_length=len(prompt) + _TOKENS,
-        suppress_tokens=[-1, *_END_OF_TEXT],
+        encoded, [prompt], beam_size=1, max_length=len(prompt) + _TOKENS, suppress_tokens=[-1, *_END_OF_TEXT]
     )
     return time.monotonic() - began

@@ -3,15 +3,7 @@
 import re
 from collections.abc import Iterator
 
-ESPEAK_VOICES = {
-    "a": "en-us",
-    "b": "en",
-    "e": "es",
-    "f": "fr",
-    "h": "hi",
-    "i": "it",
-    "p": "pt-br",
-}
+ESPEAK_VOICES = {"a": "en-us", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", "p": "pt-br"}
 """espeak's voices by the first letter of Kokoro's.
 
 Without Chinese, of which espeak writes the first tone as it does the fourth, and Japanese, whose kanji it cannot read.
@@ -37,10 +29,7 @@ _ENGLISH = {
 _AMERICAN = {"əl": "ᵊl", "ɾ": "T", "ː": ""}
 _BRITISH = {"eə": "ɛː", "iə": "ɪə", "ɜɹ": "ɜː"}
 
-_SYMBOLS = {
-    "a": (_OF_ALL, _ENGLISH, _AMERICAN),
-    "b": (_OF_ALL, _ENGLISH, _BRITISH),
-}
+_SYMBOLS = {"a": (_OF_ALL, _ENGLISH, _AMERICAN), "b": (_OF_ALL, _ENGLISH, _BRITISH)}
 
 
 class KokoroPhonemes:

@@ -110,12 +110,7 @@ def _split(voice: Path, folder: Path, session: Session, calibration: Calibration
 
 def _keep(new: Path, home: Path, voice: Path, found: VitsNetwork, hashes: dict[str, str]) -> None:
     """Publish the parts under their name, and remove those that are no longer needed."""
-    description = {
-        "version": _VERSION,
-        "voice": str(voice.resolve()),
-        "sha256": hashes,
-        "shape": asdict(found.shape),
-    }
+    description = {"version": _VERSION, "voice": str(voice.resolve()), "sha256": hashes, "shape": asdict(found.shape)}
     try:
         (new / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(home, ignore_errors=True)

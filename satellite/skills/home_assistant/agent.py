@@ -69,12 +69,7 @@ class HomeAssistantResponder:
 
     name = "home_assistant"
 
-    def __init__(
-        self,
-        settings: HomeAssistantSettings,
-        *,
-        languages: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
+    def __init__(self, settings: HomeAssistantSettings, *, languages: Callable[[], Sequence[str]] = tuple) -> None:
         """Raises `ConfigError` for a certificate that cannot be used; `settings.url` must be set.
 
         `languages` returns those of the household, such as `fr`.
