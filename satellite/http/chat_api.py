@@ -32,12 +32,7 @@ async def chat(question: ChatRequest, request: Request, context: Parts, client: 
     context.check_length(question.text)
     conversation = question.conversation_id or new_conversation()
     run = run_request(
-        client,
-        conversation,
-        start=Stage.CHAT,
-        end=Stage.CHAT,
-        text=question.text,
-        language=question.language,
+        client, conversation, start=Stage.CHAT, end=Stage.CHAT, text=question.text, language=question.language
     )
     if form == EVENT_STREAM:
         return Streamed(_events(context, run, conversation), media_type=EVENT_STREAM)

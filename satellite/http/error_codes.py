@@ -1,53 +1,11 @@
 """What HTTP itself refuses, and the status of every error's code; no library of HTTP is needed for it."""
 
 from satellite.errors import SatelliteError
+from satellite.languages import read_yaml
 
-_STATUS_BY_CODE = {
-    "http-unauthorized": 401,
-    "http-host-refused": 421,
-    "http-origin-refused": 403,
-    "unsupported_parameter": 400,
-    "model_not_found": 404,
-    "http-not-found": 404,
-    "no-certificate": 404,
-    "http-method-not-allowed": 405,
-    "http-not-acceptable": 406,
-    "http-timeout": 408,
-    "http-body-too-large": 413,
-    "http-unsupported-media-type": 415,
-    "http-invalid": 422,
-    "http-rate-limited": 429,
-    "http-busy": 503,
-    "not-ready": 503,
-    "announce-failed": 502,
-    "audio-too-long": 413,
-    "audio-unreadable": 415,
-    "protocol-error": 400,
-    "unknown-room": 422,
-    "room-busy": 409,
-    "room-cannot-start": 409,
-    "room-listens-only": 409,
-    "room-name-taken": 409,
-    "media-not-found": 404,
-    "media-unreadable": 422,
-    "media-unreachable": 502,
-    "stt-no-speech": 422,
-    "stt-no-text-recognized": 422,
-    "stt-unsupported-language": 422,
-    "stt-empty": 422,
-    "tts-empty": 422,
-}
-
-_STATUS_BY_KIND = {
-    "too-long": 413,
-    "busy": 503,
-    "not-ready": 503,
-    "rate-limited": 503,
-    "unreachable": 503,
-    "timeout": 504,
-    "refused": 502,
-    "empty": 502,
-}
+_LISTED = read_yaml("satellite.http", "error_codes.yaml")
+_STATUS_BY_CODE: dict[str, int] = {code: status for status, codes in _LISTED["codes"].items() for code in codes}
+_STATUS_BY_KIND: dict[str, int] = {kind: status for status, kinds in _LISTED["kinds"].items() for kind in kinds}
 
 
 class HttpError(SatelliteError):
@@ -74,6 +32,4 @@ def status_of(code: str) -> int:
     kind = code.split("-", 1)[-1]
     if kind.startswith(("unknown-", "unsupported-")):
         return 422
-    if code == "chat-failed":
-        return 502
     return _STATUS_BY_KIND.get(kind, 500)

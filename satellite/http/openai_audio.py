@@ -11,7 +11,7 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
 from satellite.http.context import run_request
 from satellite.http.dependencies import ClientAddress, Parts
-from satellite.http.openai_parameters import refuse, unsupported
+from satellite.http.openai_parameters import OPENAI, refuse, unsupported
 from satellite.http.openai_schemas import OpenAISpeech
 from satellite.http.problems import responses
 from satellite.http.recordings import transcribed, uploaded
@@ -27,33 +27,8 @@ _PCM_RATE = 24_000
 _OPENAI_VOICES = {"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage"}
 _OPENAI_VOICES |= {"default", "shimmer", "verse"}
 
-_TRANSCRIPTS = ("json", "text", "verbose_json")
-
 _FIELDS = {"file", "language", "model", "prompt", "response_format", "stream", "temperature"}
 """Fields that are obeyed. Not `timestamp_granularities[]`: the times of words are unknown."""
-
-
-_TRANSCRIPTION: dict[str, object] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "Any audio file"},
-                        "model": {"type": "string", "description": "Ignored: there is one"},
-                        "language": {"type": "string", "example": "en"},
-                        "prompt": {"type": "string", "description": "Names and terms to expect"},
-                        "response_format": {"type": "string", "enum": list(_TRANSCRIPTS)},
-                        "stream": {"type": "boolean"},
-                    },
-                    "required": ["file"],
-                }
-            }
-        },
-    }
-}
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
@@ -62,7 +37,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
     "/audio/transcriptions",
     summary="Understand a recording",
     responses={200: {"content": {EVENT_STREAM: EVENT_SCHEMA}}, **responses(415, 502, 504)},
-    openapi_extra=_TRANSCRIPTION,
+    openapi_extra=OPENAI["transcription"],
 )
 async def transcriptions(request: Request, context: Parts) -> Response:
     """Return what was said in the `file` of a form; `response_format` is json, text or verbose_json.
@@ -100,8 +75,8 @@ async def speech(request: OpenAISpeech, http: Request, context: Parts, client: C
 def _form(form: FormData) -> tuple[str, bool]:
     """Return the format of the transcript, and whether it is streamed. Raises `HttpError` for other parameters."""
     wanted = form.get("response_format") or "json"
-    if wanted not in _TRANSCRIPTS:
-        raise unsupported("response_format", _TRANSCRIPTS)
+    if wanted not in OPENAI["transcripts"]:
+        raise unsupported("response_format", OPENAI["transcripts"])
     stream = str(form.get("stream") or "false").lower()
     if stream not in ("true", "false"):
         raise unsupported("stream", ("true", "false"))

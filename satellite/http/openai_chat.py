@@ -11,17 +11,7 @@ from starlette.responses import Response
 
 from satellite.engines.protocols import ChatDelta, Sampling
 from satellite.errors import SatelliteError, Stage, shown
-from satellite.events import (
-    ChatChunk,
-    ChatEnd,
-    ChatStart,
-    RunBus,
-    RunEnd,
-    RunFailed,
-    RunIdentity,
-    RunStart,
-    new_run_id,
-)
+from satellite.events import ChatChunk, ChatEnd, ChatStart, RunBus, RunEnd, RunFailed, RunIdentity, RunStart, new_run_id
 from satellite.http.context import Context
 from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.error_codes import HttpError

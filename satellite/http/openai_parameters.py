@@ -1,44 +1,12 @@
 """Parameters of OpenAI's API that are not supported: refused with a reason, never ignored silently."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from satellite.http.error_codes import HttpError
+from satellite.languages import read_yaml
 
-_WITHOUT_EFFECT = frozenset(
-    {
-        "metadata",
-        "parallel_tool_calls",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "user",
-    }
-)
-"""Parameters that concern OpenAI's accounting or speed, and do not change an answer."""
-
-_DEFAULTS: Mapping[str, tuple[object, ...]] = {
-    "chunking_strategy": ("auto",),
-    "frequency_penalty": (0,),
-    "function_call": ("auto", "none"),
-    "functions": ([],),
-    "include[]": ([],),
-    "instructions": ("",),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "modalities": (["text"],),
-    "n": (1,),
-    "presence_penalty": (0,),
-    "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-    "stream_format": ("audio",),
-    "tool_choice": ("auto", "none"),
-    "tools": ([],),
-    "top_logprobs": (0,),
-}
-"""Unsupported parameters, with the values that ask for no more than what is done anyway."""
+OPENAI: Mapping[str, Any] = read_yaml("satellite.http", "openai.yaml")
 
 _CALLS = {"tools": "tool_choice", "functions": "function_call"}
 """What a model may call, and the parameter that can forbid it."""
@@ -48,9 +16,9 @@ def refuse(parameters: Mapping[str, object] | None) -> None:
     """Raise `HttpError` for a parameter that is not supported and would have changed the answer."""
     parameters = parameters or {}
     for name, value in parameters.items():
-        is_default = value is None or value in _DEFAULTS.get(name, ())
+        is_default = value is None or value in OPENAI["defaults"].get(name, ())
         forbidden = name in _CALLS and parameters.get(_CALLS[name]) == "none"
-        if not (is_default or forbidden or name in _WITHOUT_EFFECT):
+        if not (is_default or forbidden or name in OPENAI["without_effect"]):
             raise unsupported(name)
 
 

@@ -13,28 +13,13 @@ from satellite.errors import ProtocolError, SatelliteError
 from satellite.http.context import Context
 from satellite.http.error_codes import HttpError
 from satellite.http.schemas import Transcript
+from satellite.languages import read_yaml
 from satellite.system.logs import log_words
 
 _RAW = (b"audio/pcm", b"audio/x-raw")
 _MULTIPART = b"multipart/form-data"
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 
-BODY: dict[str, object] = {
-    "requestBody": {
-        "required": True,
-        "description": "An audio file (WAV, Ogg, MP3, FLAC, WebM, MP4 ...), alone or as the field `file` of a form; "
-        "or raw little-endian PCM as `audio/pcm`, whose `rate` (16000), `width` (2 bytes) and `channels` (1) may be "
-        "given as parameters of the content type.",
-        "content": {
-            "audio/wav": _BINARY,
-            "application/octet-stream": _BINARY,
-            "audio/pcm": _BINARY,
-            "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"file": _BINARY["schema"]}, "required": ["file"]}
-            },
-        },
-    }
-}
+BODY = read_yaml("satellite.http", "recordings.yaml")
 """The OpenAPI description of a recording, which FastAPI cannot derive from a raw request."""
 
 

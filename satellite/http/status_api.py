@@ -192,10 +192,7 @@ def _models(context: Context) -> Models:
 
 
 def _models_of(
-    context: Context,
-    kind: Kind,
-    in_use: set[str],
-    speakers: Mapping[str, Sequence[str]] | None = None,
+    context: Context, kind: Kind, in_use: set[str], speakers: Mapping[str, Sequence[str]] | None = None
 ) -> list[Model]:
     """Return the known models of a kind, those in the store, and those in use."""
     known = {name: catalogue.find(kind, name).languages for name in catalogue.names(kind)}

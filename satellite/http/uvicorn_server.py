@@ -60,11 +60,7 @@ class UvicornServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self.servers = [
             await loop.create_server(
-                protocol,
-                sock=one,
-                ssl=self._tls,
-                ssl_handshake_timeout=handshake_seconds,
-                backlog=self.config.backlog,
+                protocol, sock=one, ssl=self._tls, ssl_handshake_timeout=handshake_seconds, backlog=self.config.backlog
             )
             for one in sockets or ()
         ]
