@@ -154,6 +154,21 @@ async def test_a_bad_renewal_leaves_the_certificate_and_a_good_one_reaches_new_c
     server.close()
 
 
+@pytest.mark.virtual_clock
+async def test_the_files_are_read_again_every_hour(tmp_path: Path) -> None:
+    certificate = ServerCertificate(given(tmp_path), tmp_path / "own.pem", list)
+    certificate.read()
+    first = fingerprint(certificate)
+    following = asyncio.create_task(certificate.follow())
+    (tmp_path / "made.pem").unlink()
+    given(tmp_path)
+    await asyncio.sleep(3500)
+    assert fingerprint(certificate) == first
+    await asyncio.sleep(200)
+    assert fingerprint(certificate) != first
+    following.cancel()
+
+
 @pytest.mark.parametrize(("days", "words"), [(8, ""), (6, "ends at"), (-0.5, "has ended at")])
 def test_an_end_that_is_near_needs_attention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float, words: str

@@ -1,9 +1,10 @@
 """The settings of the HTTP server: address, access and limits."""
 
+from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from satellite.config.base import DiskPath, Host, Network, Origin, Port, Seconds, SecretText, Settings
 
@@ -18,6 +19,16 @@ class CertificateFiles(Settings):
     """File with its key, without a passphrase."""
 
 
+def _tls_kind(value: object) -> str:
+    return "files" if isinstance(value, Mapping | CertificateFiles) else "auto"
+
+
+# Chosen before it is validated: a mistake in one of the two is no mistake in the other.
+Tls = Annotated[
+    Annotated[CertificateFiles, Tag("files")] | Annotated[Literal["auto"], Tag("auto")], Discriminator(_tls_kind)
+]
+
+
 class HttpSettings(Settings):
     """HTTP server for programs and browsers: REST, WebSocket, OpenAI-compatible API and dashboard."""
 
@@ -30,7 +41,7 @@ class HttpSettings(Settings):
     port: Port = 10800
     """Port to listen on."""
 
-    tls: CertificateFiles | Literal["auto"] | None = None
+    tls: Tls | None = None
     """HTTPS by the certificate `{cert: FILE, key: FILE}`, or by a self-signed one (`auto`); null serves plain HTTP."""
 
     token: SecretText = None
