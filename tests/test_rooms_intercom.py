@@ -18,6 +18,9 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import BaseRoom
+from tests.doubles.esphome import EsphomeDevice
+from tests.doubles.esphome_assistant import State
+from tests.esphome_rooms import house as esphome_house
 from tests.loudness import silence, sound, speech
 from tests.scripted_engine import WAKE_WORD, ScriptedEngine, assert_no_task_is_left, scripted_stages
 from tests.scripted_rooms import STREAMING, ScriptedRoom, scripted_room
@@ -28,6 +31,8 @@ pytestmark = pytest.mark.virtual_clock
 CHIME = len(chime(CANONICAL)) / 2 / RATE
 LATEST_SECONDS = 0.3
 VOICE = 9000
+HEARD = 3000
+"""Of speech that was resampled, which is at the end of the band."""
 
 
 class Connected(BaseRoom):
@@ -62,16 +67,16 @@ class House:
 
     async def heard(self, says: ScriptedRoom, hears: ScriptedRoom) -> float:
         """Return how long it takes until what is said in one room is heard in the other."""
-        before = len(hears.sounded())
         says.say(sound(30, VOICE))
-        began = asyncio.get_running_loop().time()
-        await until(lambda: loudest(hears, before) > VOICE * 0.9)
-        return asyncio.get_running_loop().time() - began
+        return await heard_in(hears.sounded, VOICE * 0.9)
 
 
-def loudest(room: ScriptedRoom, since: int = 0) -> int:
-    samples = np.frombuffer(room.sounded()[since:], np.int16)
-    return int(np.abs(samples).max()) if len(samples) else 0
+async def heard_in(sounded: Callable[[], bytes], loudness: float) -> float:
+    """Return how long it takes from now on until what has `sounded` is loud."""
+    loop = asyncio.get_running_loop()
+    began, before = loop.time(), len(sounded())
+    await until(lambda: (np.abs(np.frombuffer(sounded()[before:], np.int16).astype(int)) > loudness).any())
+    return loop.time() - began
 
 
 @asynccontextmanager
@@ -107,6 +112,34 @@ async def test_what_is_said_in_one_room_is_heard_in_the_other(first: str, second
         for room in home.rooms:
             assert room.sounded().endswith(chime(CANONICAL, falls=True))
         assert home.engine.asked == []
+
+
+@pytest.mark.parametrize("transport", [*STREAMING, "speech"])
+async def test_an_esphome_device_and_another_room_hear_each_other(transport: str, tmp_path: Path) -> None:
+    device = EsphomeDevice(name="study", echo_cancelled=True)
+    async with AsyncExitStack() as stack:
+        home = await stack.enter_async_context(esphome_house(ScriptedEngine()))
+        kitchen = await stack.enter_async_context(scripted_room(transport, home.stages, tmp_path))
+        await stack.enter_async_context(device)
+        study = await stack.enter_async_context(home.room(device))
+        intercom = Intercom(Hub((), home.context, [Connected(kitchen), study]), HubSettings)
+        stack.push_async_callback(intercom.close)
+        await intercom.call("kitchen", "study")
+        await until(lambda: device.streaming)
+        await asyncio.sleep(3)
+        (played,) = device.assistant.player.media.heard
+        for _ in range(2):
+            kitchen.say(speech(30))
+            assert await heard_in(lambda: bytes(played.pcm), HEARD) < LATEST_SECONDS
+            await asyncio.sleep(2)
+            speaking = asyncio.create_task(device.say(speech(30)))
+            assert await heard_in(kitchen.sounded, HEARD) < LATEST_SECONDS
+            await speaking
+            await asyncio.sleep(1)
+        assert await study.stop()
+        await until(lambda: not intercom.calls)
+        assert kitchen.sounded().endswith(chime(CANONICAL, falls=True))
+        await until(lambda: device.state is State.IDLE)
 
 
 @pytest.mark.parametrize("transport", STREAMING)
