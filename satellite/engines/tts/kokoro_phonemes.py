@@ -3,33 +3,9 @@
 import re
 from collections.abc import Iterator
 
-ESPEAK_VOICES = {"a": "en-us", "b": "en", "e": "es", "f": "fr", "h": "hi", "i": "it", "p": "pt-br"}
-"""espeak's voices by the first letter of Kokoro's.
+from satellite.languages import read_yaml
 
-Without Chinese, of which espeak writes the first tone as it does the fourth, and Japanese, whose kanji it cannot read.
-"""
-
-_OF_ALL = {"tʃ": "ʧ", "dʒ": "ʤ", "ts": "ʦ", "dz": "ʣ", "tɕ": "ʨ", "dʑ": "ʥ"}
-"""Two letters of espeak that are one symbol."""
-
-_ENGLISH = {
-    "eɪ": "A",
-    "aɪ": "I",
-    "aʊ": "W",
-    "ɔɪ": "Y",
-    "oʊ": "O",
-    "əʊ": "Q",
-    "ɚ": "əɹ",
-    "ɜː": "ɜɹ",
-    "ʲ": "",
-    "r": "ɹ",
-    "x": "k",
-    "ɐ": "ə",
-}
-_AMERICAN = {"əl": "ᵊl", "ɾ": "T", "ː": ""}
-_BRITISH = {"eə": "ɛː", "iə": "ɪə", "ɜɹ": "ɜː"}
-
-_SYMBOLS = {"a": (_OF_ALL, _ENGLISH, _AMERICAN), "b": (_OF_ALL, _ENGLISH, _BRITISH)}
+_TABLES = read_yaml("satellite.engines.tts", "kokoro_phonemes.yaml")
 
 
 class KokoroPhonemes:
@@ -39,9 +15,9 @@ class KokoroPhonemes:
         """Take the language of voices whose names begin with `letter`; raises LookupError if there is none."""
         from piper.phonemize_espeak import EspeakPhonemizer
 
-        self._voice = ESPEAK_VOICES[letter]
+        self._voice: str = _TABLES["voices"][letter]
         self._espeak = EspeakPhonemizer()
-        self._tables = _SYMBOLS.get(letter, (_OF_ALL,))
+        self._tables: list[dict[str, str]] = _TABLES["symbols"].get(letter, [_TABLES["of_all"]])
 
     def sentences(self, text: str) -> Iterator[str]:
         """Yield the phonemes of each sentence in `text`; blocking."""

@@ -1,4 +1,4 @@
-"""The messages of an ONNX file, as far as splitting a graph needs them; numbers and types from onnx.proto of ONNX 1.19.
+"""The messages of an ONNX file, as far as splitting a graph needs them.
 
 The package onnx would add 32 MB to every installation for this. Protocol Buffers keep the fields of a message that are
 not declared, so that what is read and written again is complete.
@@ -8,32 +8,12 @@ from typing import Any, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from satellite.languages import read_yaml
+
 Message: TypeAlias = Any
 """A message of a file; Protocol Buffers make the classes at run time."""
 
-_FIELDS: dict[str, dict[str, tuple[int, str]]] = {
-    "Model": {"ir_version": (1, "int64"), "graph": (7, "Graph"), "opset_import": (8, "*Opset")},
-    "Opset": {"version": (2, "int64")},
-    "Graph": {
-        "node": (1, "*Node"),
-        "name": (2, "string"),
-        "initializer": (5, "*Tensor"),
-        "input": (11, "*Value"),
-        "output": (12, "*Value"),
-    },
-    "Node": {
-        "input": (1, "*string"),
-        "output": (2, "*string"),
-        "op_type": (4, "string"),
-        "attribute": (5, "*Attribute"),
-    },
-    "Attribute": {"name": (1, "string"), "g": (6, "Graph"), "ints": (8, "*int64"), "graphs": (11, "*Graph")},
-    "Tensor": {"dims": (1, "*int64"), "name": (8, "string")},
-    "Value": {"name": (1, "string"), "type": (2, "Type")},
-    "Type": {"tensor_type": (1, "TensorType")},
-    "TensorType": {"elem_type": (1, "int64")},
-}
-"""Number and type of each field; `*` marks repeated ones."""
+_FIELDS = read_yaml("satellite.engines.tts", "onnx_messages.yaml")
 
 _SCALARS = {
     "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
