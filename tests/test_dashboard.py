@@ -193,9 +193,9 @@ def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -
     with added_rooms(daemon, *satellites, off=("garage",)), opened(browser, url) as page:
         room = page.locator("#rooms > li").filter(has_text="kitchen")
         state = daemon.daemon.hub.room("kitchen").status
-        room.get_by_role("button", name="Mute (kitchen)").click()
-        room.get_by_role("button", name="Unmute (kitchen)").click()
-        expect(room.get_by_role("button", name="Mute (kitchen)")).to_be_visible()
+        room.get_by_role("button", name="Mute (kitchen)", exact=True).click()
+        room.get_by_role("button", name="Unmute (kitchen)", exact=True).click()
+        expect(room.get_by_role("button", name="Mute (kitchen)", exact=True)).to_be_visible()
         assert state().muted is False
         room.get_by_role("slider").fill("40")
         eventually(lambda: state().volume == 0.4)
@@ -206,7 +206,7 @@ def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -
         expect(page.get_by_role("checkbox", name="kitchen")).to_be_checked()
         expect(page.get_by_role("checkbox", name="office")).not_to_be_checked()
         room.get_by_role("button", name="Listen").click()
-        expect(room.get_by_role("status")).to_have_text("")
+        expect(room.locator(".result")).to_have_text("")
         expect(page.locator("#rooms > li").filter(has_text="garage").get_by_role("button")).to_have_count(0)
 
 

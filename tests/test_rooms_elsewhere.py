@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.media_sources import MediaReference
 from satellite.rooms.playback import Playback, SharedSound
 from satellite.skills.home_assistant.players import HomeAssistantPlayers
+from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.home_assistant import Fault, HomeAssistantServer
+from tests.esphome_rooms import LoudEngine, turn
+from tests.esphome_rooms import house as esphome_house
 from tests.house import house
 from tests.loudness import silence, speech
 from tests.media_server import sound_file
@@ -185,3 +188,18 @@ async def test_a_media_player_that_does_not_play_is_reported(
     with pytest.raises(TextToSpeechError):
         await player.play(60)
     assert player.output.trouble
+
+
+async def test_an_esphome_device_ends_its_turn_while_another_room_is_heard() -> None:
+    heard: list[bytes] = []
+
+    async def announce(_: str, sound: SharedSound) -> None:
+        heard.extend([pcm async for pcm in sound])
+
+    async with esphome_house(LoudEngine(answer=["Late."])) as home, EsphomeDevice() as device:
+        home.context = replace(home.context, speakers=Speakers(announce, unused, unused))
+        async with home.room(device, speaker=ELSEWHERE):
+            taken = [one.type for one in await turn(device)]
+            assert taken[-1] == "RUN_END"
+            assert not {"INTENT_PROGRESS", "TTS_END", "ERROR"} & set(taken)
+            await until(lambda: sum(map(len, heard)) >= 2 * FORMAT.rate)
