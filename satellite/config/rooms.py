@@ -172,7 +172,10 @@ class HubSettings(Settings):
     """Port at which ESPHome devices dial the daemon; it is open while a room has a `mac`. Firmware knows only 6054."""
 
     arbitration_seconds: float = Field(0.3, ge=0, le=2)
-    """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers."""
+    """Time within which rooms that hear the same wake word compete, in seconds; the one that hears it best answers.
+
+    Those that hear it later, but within 0.7 s, stand down. 0 lets every room answer.
+    """
 
     call_seconds: float = Field(900.0, ge=10, le=86_400)
     """Longest duration of a call between two rooms, in seconds."""

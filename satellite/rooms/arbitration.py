@@ -28,14 +28,27 @@ class _Contest:
     lose: Callable[[], None]
 
 
+_STAND_DOWN_SECONDS = 0.7
+"""How long after the first claim others belong to the same call: see bench/README.md for what other times cost."""
+
+
 class Arbiter:
     """Gives a wake word to the room that hears it best; the others lose it at once.
 
     No room waits for the others: the first one has it, until another claims it with a better quality in the window.
+    A room that comes later, but within the time to stand down, has heard the same call late, and is refused.
+    A window of 0 lets every room answer.
     """
 
-    def __init__(self, window_seconds: float, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        window_seconds: float,
+        *,
+        stand_down_seconds: float = _STAND_DOWN_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._window_seconds = window_seconds
+        self._stand_down_seconds = stand_down_seconds
         self._now = now
         self._contests: dict[str, _Contest] = {}
 
@@ -51,12 +64,14 @@ class Arbiter:
         now = self._now()
         contest = self._contests.get(wake_word)
         # A room is not its own rival: it may hear a wake word twice in the window.
-        if contest is not None and contest.room != room and now - contest.began_at <= self._window_seconds:
-            if quality_db <= contest.quality_db:
+        if contest is not None and contest.room != room:
+            age = now - contest.began_at
+            if age <= self._window_seconds and quality_db > contest.quality_db:
+                contest.lose()
+                self._contests[wake_word] = _Contest(contest.began_at, room, quality_db, lose)
+                return True
+            if self._window_seconds and age <= max(self._window_seconds, self._stand_down_seconds):
                 return False
-            contest.lose()
-            self._contests[wake_word] = _Contest(contest.began_at, room, quality_db, lose)
-            return True
         self._contests[wake_word] = _Contest(now, room, quality_db, lose)
         return True
 
