@@ -187,3 +187,10 @@ async def test_only_what_acts_waits_for_the_end_of_the_sentence(listener: Listen
     for text, acts in (("Tell the office that dinner", True), ("Mute yourself.", False), ("Volume up.", True)):
         assert await listener.responder.acts(Question(text, language="en", place="kitchen")) is acts
     assert await listener.responder.is_command("Mute yourself.", "en")
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "Hang up."), ("de", "Auflegen."), ("fr", "Raccroche."), ("nl", "Hang op.")]
+)
+async def test_a_call_is_ended_by_words_of_its_own(listener: Listener, language: str, text: str) -> None:
+    assert await listener.responder.means_stop(text, language)

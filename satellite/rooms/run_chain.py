@@ -315,8 +315,7 @@ class RunChain:
         if run.done():
             return False
         self._interruption = interruption
-        run.cancel()
-        await asyncio.wait([run])
+        await end_tasks(run)
         await self._sound.silence_answer()
         return True
 
