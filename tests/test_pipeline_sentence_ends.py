@@ -1,73 +1,13 @@
 """Where sentences end, in whole texts and in texts that arrive in pieces."""
 
 import pytest
+import yaml
 
 from satellite.pipeline.clauses import ClauseSplitter
 from satellite.pipeline.sentence_ends import sentence_ends
+from tests.running_daemon import DATA
 
-SENTENCES = {
-    "en": [
-        ["The shop opens at 3 p.m. on Tuesday."],
-        ["It is Jan. 5th today.", "Dress warmly."],
-        ["Open the file settings.json, please."],
-        ["Write to info@example.org today.", "Thanks."],
-        ["Dr. Smith met Mrs. Jones at 10 a.m.", "They talked."],
-        ["Use tools, e.g. a hammer.", "Then rest."],
-        ["J. R. R. Tolkien wrote it.", "I read it."],
-        ["Version 2.3.1 is out!", "Install it."],
-        ['"Really?" he asked.', "Nobody knew."],
-        ["No.", "I can't do that."],
-        ["So do I.", "Good."],
-        ["The light is on.", "Come with me.", "I asked Max.", "Fine."],
-        ["Rep. Smith asked the rep.", "He knows."],
-        ["I was there... and left.", "That is all…", "Bye."],
-        ["We follow Plan B.", "It works."],
-        ["She lives in the U.S.", "The rent is high."],
-        ["It came from the U.S. Senate.", "Read it."],
-        ["Vitamin C.", "That's healthy."],
-        ["George W. Bush and K. He wrote it.", "Fine."],
-    ],
-    "de": [
-        ["Heute ist der 29. November 2026.", "Es regnet."],
-        ["Nimm Obst, z. B. Äpfel.", "Das ist gesund."],
-        ["Das kostet ca. 5 Mio. Euro.", "Viel Geld."],
-        ["Ich habe 20.", "Und du?"],
-        ["Das ist Plan B.", "Er gefällt mir."],
-        ["Lies eine Zeitung, z. B. Die Zeit.", "Dann schlaf."],
-        ["Der Autor heißt E. T. A. Hoffmann.", "Lies ihn."],
-    ],
-    "fr": [
-        ["Le magasin ouvre vers 8 h. en semaine."],
-        ["Arrivée av. 8 h, départ après.", "Merci."],
-        ["M. Dupont habite ici.", "Il est gentil."],
-        ["Il va à l'est.", "Me. Durand aussi."],
-        ["Bonjour !", "Comment ça va ?"],
-        ["C'est le plan B.", "Il marche."],
-        ["L'historien J. Le Goff est mort.", "Il a écrit."],
-    ],
-    "es": [
-        ["El Sr. Pérez llegó.", "¿Qué quiere?"],
-        ["Vive en EE. UU. desde 2010.", "¡Qué bien!"],
-        ["Es el plan B.", "Hay tiempo."],
-        ["Lee a J. De la Cruz.", "Bien."],
-    ],
-    "it": [
-        ["Il dott. Bianchi parla.", "Ascolta."],
-        ["Ecco il piano B.", "Non è male."],
-        ["Parla G. La Rosa.", "Ecco."],
-    ],
-    "nl": [
-        ["Dhr. Jansen neemt bijv. Appelsap.", "Lekker."],
-        ["Dit is plan B.", "Het werkt."],
-        ["Bel J. De Vries.", "Goed."],
-    ],
-    "pt": [
-        ["A Dra. Costa falou.", "Obrigado."],
-        ["Vou ao mar.", "Depois volto."],
-        ["É o plano B.", "Ele serve."],
-        ["Leia A. Dos Santos.", "Bom."],
-    ],
-}
+SENTENCES = yaml.safe_load((DATA / "sentences" / "ends.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
