@@ -121,13 +121,13 @@ class RoomsBench:
                     await house.switch_on(range(before, count))
                 with self._noted():
                     self._result.esphome_rest.append(await rooms.at_rest(daemon, count, self._plan.rest_seconds))
-                if count > 1 and not self._result.esphome:
-                    progress = self._progress("ESPHome devices ask")
-                    repeats, together = self._repeats or _ANSWER_REPEATS, min(_TOGETHER, count)
-                    with self._noted():
-                        found = await turns(house, self._sounds, together, repeats=repeats, on_progress=progress)
-                        self._result.esphome = found[0]
-                        self._result.failures += found[1]
+            # Afterwards, since what the daemon keeps of its answers would be taken for the rooms'.
+            repeats, together = self._repeats or _ANSWER_REPEATS, min(_TOGETHER, counts[-1])
+            progress = self._progress("ESPHome devices ask")
+            with self._noted():
+                found = await turns(house, self._sounds, together, repeats=repeats, on_progress=progress)
+                self._result.esphome, failures = found
+                self._result.failures += failures
 
     async def _detections(self, house: House, count: int) -> None:
         progress = self._progress(f"the wake word, {count} streaming")
