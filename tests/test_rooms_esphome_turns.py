@@ -87,7 +87,7 @@ async def test_silence_bridges_a_gap_that_is_longer_than_the_firmware_waits() ->
         assert device.state is State.STREAMING_RESPONSE, "all events come before the sound has been played"
         await until(lambda: device.state is State.IDLE)
         (heard,) = device.heard
-        assert heard.gap_seconds == 0
+        assert heard.gap_seconds < 0.3
         assert heard.seconds > 10
 
 

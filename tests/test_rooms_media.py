@@ -184,3 +184,21 @@ async def test_the_address_is_that_by_which_the_device_is_reached(listener: Medi
     assert httpx.URL(await listener.publish_files({}, "::1")).host == "::1"
     named = await listener.publish_files({}, HERE, host="satellite.example")
     assert httpx.URL(named).host == "satellite.example"
+
+
+@pytest.mark.virtual_clock
+async def test_a_piece_that_is_late_by_less_than_what_is_played_is_not_torn_off(listener: MediaListener) -> None:
+    stream = await listener.publish(FLAC, "flac", HERE)
+    await stream.write(TONE[:4800].tobytes())
+    received = bytearray()
+
+    async def fetch() -> None:
+        async for data in stream.pieces(lambda: True):
+            received.extend(data)
+
+    fetching = asyncio.create_task(fetch())
+    await asyncio.sleep(0.05)
+    await stream.write(TONE[4800:].tobytes())
+    stream.end()
+    await fetching
+    assert np.array_equal(decoded(bytes(received)), TONE)

@@ -15,8 +15,8 @@ _SOUND_TYPES = {"flac": FLAC, "wav": WAV}
 _PIECE_SECONDS = 0.02
 """Of one frame of FLAC, and of silence that is added at a time."""
 
-_AHEAD_SECONDS = 0.25
-"""How far silence is sent ahead of playback: what a player buffers before it begins, and no delay that is noticed."""
+_AHEAD_SECONDS = 0.04
+"""How far silence is sent ahead of playback: any of it delays the sound that comes next, or tears a word apart."""
 
 _MOST_WAITING_SECONDS = 2.0
 _MOST_BATCH_SECONDS = 0.1
