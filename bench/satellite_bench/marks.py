@@ -18,7 +18,8 @@ from satellite_bench.tts import TtsFigures, TtsResult
 from satellite_bench.voice import VoiceResult
 from satellite_bench.wake import WakeResult
 
-_VOICE_MS = {"median": 550.0, "p95": 800.0, "max": 1500.0}
+_VOICE_MS = {"median": 420.0, "p95": 700.0, "max": 1500.0}
+_AS_ONE_PERCENT = 90.0
 _VOICE_FACTOR = 1 / 4
 _AFTER_COMMIT_MS = 60.0
 _CALLS = 1.3
@@ -97,6 +98,16 @@ def voice_verdicts(result: VoiceResult) -> Iterator[Verdict]:
             yield Verdict(f"Voice: cut too early, pauses of {length} ms", 100 * rate, _CUT_PERCENT, "%")
     if (calls := result.ours.calls_per_command) is not None:
         yield Verdict("Voice: calls of the chat model a command", calls, _CALLS, "")
+    if found := result.streaming:
+        if found.paused:
+            as_one = 100 * sum(not one.turn.cut for one in found.paused) / len(found.paused)
+            mark = "Voice: answered as one in a room that streams, pauses of 0.6 to 1.2 s"
+            yield Verdict(mark, as_one, _AS_ONE_PERCENT, "%", at_least=True)
+        if found.television:
+            in_time = 100 * sum(one.in_time for one in found.television) / len(found.television)
+            yield Verdict(
+                "Voice: ended in time while a television speaks", in_time, _IN_TIME_PERCENT, "%", at_least=True
+            )
 
 
 def wake_verdicts(result: WakeResult) -> Iterator[Verdict]:

@@ -17,7 +17,7 @@ from satellite_bench.stats import Compared, Summary
 from satellite_bench.stt import Mismatch, SttResult
 from satellite_bench.tables import COLUMNS, Row, Table, cells, compared_rows
 from satellite_bench.tts import TtsFigures, TtsResult
-from satellite_bench.voice import OURS, VoiceFigures, VoiceResult
+from satellite_bench.voice import OURS, StreamingFigures, VoiceFigures, VoiceResult
 from satellite_bench.wake import NAME, WakeFigures, WakeResult
 
 
@@ -29,6 +29,8 @@ def voice_tables(result: VoiceResult) -> Iterator[Table]:
     lengths = list(result.ours.spliced)
     heads = ("", "no pause", *(f"pause: {length} ms" for length in lengths), "calls of the chat model a command")
     yield Table("Cut too early", heads, [_cut_turns(name, figures) for name, figures in result.sides])
+    if streaming := result.streaming:
+        yield Table("In a room that streams", ("", "", "n", "median", "p95", "max", "mean"), list(_streamed(streaming)))
 
 
 def _voice_times(name: str, figures: VoiceFigures) -> Iterator[Row]:
@@ -41,6 +43,17 @@ def _voice_times(name: str, figures: VoiceFigures) -> Iterator[Row]:
     for what, summary in shown.items():
         if summary:
             yield what, name, *cells(summary)
+
+
+def _streamed(found: StreamingFigures) -> Iterator[Row]:
+    yield from _voice_times(OURS, found.times)
+    counts = {
+        "answered as one, after a pause of 0.6 to 1.2 s": (sum(not one.turn.cut for one in found.paused), found.paused),
+        "… an answer begun and silenced before": (sum(one.stuttered for one in found.paused), found.paused),
+        "ended in time while a television speaks on": (sum(one.in_time for one in found.television), found.television),
+    }
+    for what, (count, turns) in counts.items():
+        yield what, OURS, f"{count} of {len(turns)}", "", "", "", ""
 
 
 def _cut_turns(name: str, figures: VoiceFigures) -> Row:

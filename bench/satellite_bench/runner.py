@@ -261,7 +261,9 @@ class Runner:
                 status.update("voice: installing microVAD (once)")
                 vad = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
                 pythons = RivalPythons(python, vad)
-            bench = VoiceBench(folder, self._store, self._threads, pythons, status.update)
+            sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
+            wake_word = read_wav(sounds.wake_word)
+            bench = VoiceBench(folder, self._store, self._threads, pythons, status.update, wake_word)
             words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
             return await bench.measure(corpus.name, self._chosen(corpus), words)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from satellite_bench.endpoint import IN_TIME_MS
 from satellite_bench.splicing import PAUSES_MS, Spliced
 from satellite_bench.stats import Summary, summarise
 from satellite_bench.tts import Playback
@@ -151,6 +152,51 @@ class VoiceFigures:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A command that was heard on after its end."""
+
+    turn: Turn
+    """By the last end."""
+
+    withdrawn: int = 0
+    """How many answers were withdrawn before that."""
+
+    stuttered: bool = False
+    """Whether one of them was heard."""
+
+    @property
+    def in_time(self) -> bool:
+        """Whether it was heard to its end, and ended soon after that."""
+        return not self.turn.cut and (self.turn.endpoint_ms or 0.0) <= IN_TIME_MS
+
+
+@dataclass(slots=True)
+class StreamingFigures:
+    """What was found in a room that streams."""
+
+    plain: list[Streamed] = field(default_factory=list)
+    paused: list[Streamed] = field(default_factory=list)
+    television: list[Streamed] = field(default_factory=list)
+
+    @property
+    def times(self) -> VoiceFigures:
+        """The times of the recordings as they are."""
+        return VoiceFigures([one.turn for one in self.plain])
+
+    def described(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        voice = self.times.voice_ms
+        return {
+            "p50_ms": voice and round(voice.median, 1),
+            "p95_ms": voice and round(voice.p95, 1),
+            "paused": {"as_one": sum(not one.turn.cut for one in self.paused), "of": len(self.paused)},
+            "withdrawn": sum(one.withdrawn > 0 for one in self.paused),
+            "stuttered": sum(one.stuttered for one in self.paused),
+            "television": {"in_time": sum(one.in_time for one in self.television), "of": len(self.television)},
+        }
+
+
 @dataclass(slots=True)
 class VoiceResult:
     """Both sides, over the same recordings."""
@@ -158,6 +204,9 @@ class VoiceResult:
     corpus: str
     ours: VoiceFigures = field(default_factory=VoiceFigures)
     theirs: VoiceFigures | None = None
+    streaming: StreamingFigures | None = None
+    """Ours through a room that streams."""
+
     failures: list[str] = field(default_factory=list)
     """Why not everything could be measured."""
 
@@ -171,6 +220,7 @@ class VoiceResult:
         return {
             OURS: self.ours.described(),
             THEIRS: self.theirs.described() if self.theirs else None,
+            "streaming": self.streaming.described() if self.streaming else None,
             "corpus": self.corpus,
             "failures": self.failures,
         }

@@ -23,6 +23,7 @@ from satellite_bench.splicing import Spliced, Words, spliced
 from satellite_bench.voice import Turn, VoiceFigures, VoiceResult
 from satellite_bench.voice_rival import HomeAssistant
 from satellite_bench.voice_room import VoiceRoom
+from satellite_bench.voice_streaming import REPAIRED_MS, StreamingBench
 
 _SEED = 20_26
 _REST_SECONDS = 0.5
@@ -61,14 +62,21 @@ class VoiceBench:
     """Plays recordings to our daemon, and to the official servers as Home Assistant would."""
 
     def __init__(
-        self, folder: Path, store: Store, threads: int, pythons: RivalPythons | None, on_status: Callable[[str], None]
+        self,
+        folder: Path,
+        store: Store,
+        threads: int,
+        pythons: RivalPythons | None,
+        on_status: Callable[[str], None],
+        wake_word: bytes,
     ) -> None:
-        """Without `pythons` ours alone is measured."""
+        """Without `pythons` ours alone is measured; `wake_word` is how somebody says "okay nabu"."""
         self._folder = folder
         self._store = store
         self._threads = threads
         self._pythons = pythons
         self._on_status = on_status
+        self._streaming = StreamingBench(folder, store.directory, threads, wake_word, on_status)
         self._asked = 0
 
     async def measure(self, corpus: str, clips: Sequence[Clip], words: Words) -> VoiceResult:
@@ -94,12 +102,24 @@ class VoiceBench:
                     sides.append((result.theirs, (await stack.enter_async_context(self._rival(chat))).turn))
                 await self._plain(plain, sides, url)
                 await self._spliced(paused, room, result.ours)
+            async with self._chat_server() as url:
+                chat = chat_servers.asking_ollama(url) | {"history_tokens": 0}
+                result.streaming = await self._streaming.measure(
+                    chat, plain, await asyncio.to_thread(self._repaired, clips, words)
+                )
             if self._pythons and result.theirs:
                 self._on_status("voice: microVAD over the spliced recordings")
                 await _rival_spliced(self._pythons.microvad, paused, result.theirs)
         except (SatelliteError, OSError, httpx.HTTPError) as error:
             result.failures.append(f"voice: {error}")
         return result
+
+    def _repaired(self, clips: Sequence[Clip], words: Words) -> list[Spliced]:
+        """Return recordings with a pause, of each length as many."""
+        chance = np.random.default_rng(_SEED)
+        found = [spliced(clip, words, chance, REPAIRED_MS) for clip in clips]
+        single = [[one for one in several if len(one.pauses_ms) == 1] for several in found]
+        return [several[number % len(several)] for number, several in enumerate(single) if several]
 
     async def _recordings(self, clips: Sequence[Clip], words: Words) -> list[Spliced]:
         chance = np.random.default_rng(_SEED)
