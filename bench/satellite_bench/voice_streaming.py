@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from wyoming.event import Event
 
-from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.config.settings import EndpointSettings
 from satellite.errors import SatelliteError
 from satellite_bench import own
@@ -28,7 +27,11 @@ REPAIRED_MS = (600, 800, 1000, 1200)
 _ANSWER_TOKENS = 12
 """Longest answer: each is heard to its end, since the wake word would interrupt it."""
 
-_DETECTION_SECONDS = 10.0
+_CALLS = 5
+_QUIET_SECONDS = 0.5
+"""Room tone before the wake word: digital silence beside it makes it harder to hear."""
+
+_DETECTION_SECONDS = 3.0
 _ANSWER_SECONDS = 60.0
 _TELEVISION_TURNS = 15
 _SEED = 20_26
@@ -57,11 +60,10 @@ class StreamingRoom(VoiceRoom):
     async def streamed(self, wake_word: bytes, recording: Spliced) -> Streamed:
         """Say the wake word and the recording, and return its turn once the answer was heard."""
         self._forget_turn()
-        saying = asyncio.create_task(self.say(wake_word + bytes(BYTES_PER_SECOND // 2)))
+        await self._wake(wake_word)
+        await asyncio.sleep(_QUIET_SECONDS)
+        saying = asyncio.create_task(self._say(recording.pcm))
         try:
-            await self.until("detection", seconds=_DETECTION_SECONDS)
-            await saying
-            saying = asyncio.create_task(self._say(recording.pcm))
             repairs = EndpointSettings().repair_seconds + 1.0
             await asyncio.sleep(recording.speech_end_seconds + repairs)  # later the command is not taken up again
             await self._happens(self._is_answered)
@@ -73,6 +75,16 @@ class StreamingRoom(VoiceRoom):
             saying.cancel()
             await asyncio.gather(saying, return_exceptions=True)
         return found
+
+    async def _wake(self, wake_word: bytes) -> None:
+        """Say the wake word until it is heard; raises `SatelliteError`."""
+        for _ in range(_CALLS):
+            await asyncio.sleep(_QUIET_SECONDS)
+            await self.say(wake_word)
+            with suppress(TimeoutError):
+                await self.until("detection", seconds=_DETECTION_SECONDS)
+                return
+        raise SatelliteError("the wake word is not heard", code="bench-voice")
 
 
 @dataclass(frozen=True, slots=True)
