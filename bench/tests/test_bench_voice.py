@@ -130,7 +130,7 @@ async def test_in_a_room_that_streams_the_last_end_counts() -> None:
 
         return act
 
-    sound = [AudioStart(RATE, 2, 1), AudioChunk(RATE, 2, 1, SOUND)]
+    sound: list[Eventable] = [AudioStart(RATE, 2, 1), AudioChunk(RATE, 2, 1, SOUND)]
     act = says(
         (0.01, [Detect()]),
         (0.5, [Detection("okay_nabu")]),
