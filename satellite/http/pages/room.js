@@ -19,8 +19,14 @@ const VOLUME_MS = 150;
 /** How much of a call may wait to be played, after the network was late: else the delay would last. */
 const CALL_SECONDS = 0.3;
 
-/** What the activities of the daemon are called here; the others are `waiting`. */
-const ACTIVITIES = { listening: "listening", thinking: "thinking", speaking: "speaking", error: "error" };
+/** The states for the daemon's activities; any other is `starting`, such as until its models are loaded. */
+const ACTIVITIES = {
+  "waiting for the wake word": "waiting",
+  listening: "listening",
+  thinking: "thinking",
+  speaking: "speaking",
+  error: "error",
+};
 /** States in which a touch ends what is under way. */
 const UNDER_WAY = ["listening", "thinking", "speaking", "announcing", "ringing", "playing", "calling"];
 /** The states of what sounds while nobody speaks with the room; the others are `announcing`. */
@@ -45,7 +51,7 @@ class Room {
   #blocked = "";
   #linked = false;
   #taken = false;
-  #activity = "waiting";
+  #activity = "starting";
   #sound = 0;
   #sounding = "";
   #wakeWords = [];
@@ -164,12 +170,12 @@ class Room {
   #lost(taken) {
     this.#linked = false;
     this.#taken = taken;
-    this.#activity = "waiting";
+    this.#activity = "starting";
     this.#quiet();
   }
 
   #take(frame) {
-    if (frame.activity) this.#activity = ACTIVITIES[frame.activity] ?? "waiting";
+    if (frame.activity) this.#activity = ACTIVITIES[frame.activity] ?? "starting";
     const takes = {
       welcome: () => this.#welcome(frame),
       muted: () => frame.muted !== this.#settings.get("muted") && this.#mute(frame.muted),
@@ -192,7 +198,7 @@ class Room {
   #welcome(frame) {
     this.#linked = true;
     this.#taken = false;
-    this.#activity = "waiting";
+    this.#activity = "starting";
     this.#wakeWords = frame.wake_words.map((word) => word.split("_").map(capital).join(" "));
     this.#timers.replace(frame.timers);
     this.#settings.set("name", frame.room);
