@@ -32,7 +32,7 @@ RoomName = Annotated[str, Path(description="Name of the room, as in the configur
 router = APIRouter(prefix="/rooms/{room:path}", tags=["rooms"])
 
 
-@router.post("/ask", summary="Ask somebody there", responses=responses(409, 504), response_model=AskAnswer)
+@router.post("/ask", summary="Ask somebody there", responses=responses(404, 409, 504), response_model=AskAnswer)
 async def ask(room: RoomName, question: AskRequest, context: Parts) -> Response:
     """Speak a question in the room, and return what is said there, without a wake word; and which choice that is.
 
@@ -44,34 +44,34 @@ async def ask(room: RoomName, question: AskRequest, context: Parts) -> Response:
     return json_response(asdict(answer))
 
 
-@router.post("/start", summary="Listen now", responses=responses(409), response_model=RoomState)
+@router.post("/start", summary="Listen now", responses=responses(404, 409), response_model=RoomState)
 async def start(room: RoomName, context: Parts, _: Annotated[Wire | None, Body()] = None) -> Response:
     """Listen in the room without the wake word, as after a button."""
     await context.controls.start(room)
     return _state(context, room)
 
 
-@router.post("/stop", summary="Stop everything there", responses=responses(), response_model=Stopped)
+@router.post("/stop", summary="Stop everything there", responses=responses(404), response_model=Stopped)
 async def stop(room: RoomName, context: Parts, _: Annotated[Wire | None, Body()] = None) -> Response:
     """End an answer, a timer that rings, an announcement, a call, and what is played."""
     return json_response({"stopped": await context.controls.stop(room)})
 
 
-@router.post("/mute", summary="Hear nothing there", responses=responses(409), response_model=RoomState)
+@router.post("/mute", summary="Hear nothing there", responses=responses(404, 409), response_model=RoomState)
 async def mute(room: RoomName, request: MuteRequest, context: Parts) -> Response:
     """Mute the room's microphone; with `{"muted": false}`, hear again."""
     await context.controls.set_muted(room, request.muted)
     return _state(context, room)
 
 
-@router.post("/volume", summary="Set the loudness there", responses=responses(409), response_model=RoomState)
+@router.post("/volume", summary="Set the loudness there", responses=responses(404, 409), response_model=RoomState)
 async def volume(room: RoomName, request: VolumeRequest, context: Parts) -> Response:
     """Set how loud the room is: its device, if that has a volume of its own, else all sound for it."""
     await context.controls.set_volume(room, request.volume)
     return _state(context, room)
 
 
-@router.post("/listen-only", summary="Let nothing sound there", responses=responses(409), response_model=RoomState)
+@router.post("/listen-only", summary="Let nothing sound there", responses=responses(404, 409), response_model=RoomState)
 async def listen_only(room: RoomName, request: ListenOnlyRequest, context: Parts) -> Response:
     """Do what is said in the room, but play nothing there; with `{"listen_only": false}`, sound again."""
     await context.controls.set_listen_only(room, request.listen_only)
@@ -92,7 +92,7 @@ async def play(room: RoomName, request: PlayRequest, context: Parts) -> Response
 @router.post(
     "/play-upload",
     summary="Play a sound file of yours there",
-    responses=responses(409),
+    responses=responses(404, 409),
     response_model=RoomState,
     openapi_extra=BODY,
 )
@@ -106,14 +106,16 @@ async def play_upload(
     return _state(context, room)
 
 
-@router.post("/call", summary="Call another room", responses=responses(409), response_model=RoomState)
+@router.post("/call", summary="Call another room", responses=responses(404, 409), response_model=RoomState)
 async def call(room: RoomName, request: CallRequest, context: Parts) -> Response:
     """Let the room and another one talk with each other; returns once they hear each other. `/stop` ends it."""
     await context.controls.call(room, request.to)
     return _state(context, room)
 
 
-@router.post("/broadcast", summary="Say something in all others", responses=responses(502), response_model=Announced)
+@router.post(
+    "/broadcast", summary="Say something in all others", responses=responses(404, 502), response_model=Announced
+)
 async def broadcast(room: RoomName, request: BroadcastRequest, context: Parts) -> Response:
     """Say a text in every other room that is connected, after the chime; returns once it has been heard."""
     return json_response(await context.controls.broadcast(room, request.text))
