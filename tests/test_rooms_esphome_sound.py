@@ -12,6 +12,7 @@ from aioesphomeapi.model import VoiceAssistantFeature
 
 from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
+from satellite.rooms import media_listener
 from satellite.rooms.elsewhere import Speakers
 from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.hub import Hub
@@ -108,6 +109,21 @@ async def test_media_plays_beside_what_is_said_and_is_stopped() -> None:
         assert await room.stop()
         await playing
         await until(lambda: media.ended_at is not None)
+
+
+async def test_media_that_is_stopped_at_the_device_is_over_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_listener, "_AGAIN_SECONDS", 0.01)
+    device = EsphomeDevice()
+    async with room_of(device) as room:
+        playing = asyncio.create_task(room.play(seconds_of_noise(60)))
+        await until(lambda: device.assistant.player.media.sounding)
+        announcing = asyncio.create_task(room.announce(seconds_of_noise(4)))
+        await until(lambda: device.assistant.player.announcements.sounding)
+        device.assistant.player.command("STOP", announcement=False)
+        await playing
+        assert not announcing.done()
+        await announcing
+        assert device.heard[-1].seconds > 3.5
 
 
 async def test_two_devices_hear_each_other_in_a_call() -> None:

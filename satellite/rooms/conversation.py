@@ -116,6 +116,10 @@ class Conversation(RunChain):
         """
         await self._sound.play(media)
 
+    def stop_media(self) -> None:
+        """Stop media, as `stop` does with all that sounds: somebody has done so at the device."""
+        self._sound.stop_media()
+
     async def ring(self, sound: SharedSound) -> None:
         """Play the sound of a timer that has ended, as an announcement."""
         await self._sound.ring(sound)

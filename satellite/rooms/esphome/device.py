@@ -333,12 +333,15 @@ class EsphomeDevice:
         with self._errors():
             self._client.send_voice_assistant_audio(pcm)
 
-    def end_sound(self) -> None:
-        """Have what is heard ended soon."""
+    def end_sound(self, *, announcement: bool) -> None:
+        """Have what is heard, or media, ended soon."""
 
         async def end() -> None:
             await self.conversation.stop()
 
+        if not announcement:
+            self.conversation.stop_media()
+            return
         self._context.stages.background.run(f"end sound {self._room.name}", end)
 
     def _announce(self, url: str, *, start_conversation: bool = False) -> None:

@@ -47,8 +47,8 @@ class Player(Protocol):
     def send_audio(self, pcm: bytes) -> None:
         """Send canonical sound to the speaker."""
 
-    def end_sound(self) -> None:
-        """Have what is heard ended soon: the device does not play it, or somebody has stopped it there."""
+    def end_sound(self, *, announcement: bool) -> None:
+        """Have what is heard, or media, ended soon: the device does not play it, or somebody has stopped it there."""
 
 
 class FetchedOutput:
@@ -109,7 +109,7 @@ class FetchedOutput:
             except ConnectionError:
                 self._stream = None
                 if not self.trouble:
-                    self._player.end_sound()
+                    self._player.end_sound(announcement=self._announcement)
         if self.trouble and self._turn is None:
             raise TextToSpeechError(self.trouble, kind="failed")
 
@@ -159,7 +159,7 @@ class FetchedOutput:
         self.trouble = trouble
         self._note_end()
         if self._turn is not None:
-            self._player.end_sound()
+            self._player.end_sound(announcement=self._announcement)
 
 
 class SpeakerOutput:
