@@ -169,6 +169,18 @@ async def test_programs_are_told_why_no_device_is_chosen(states: list[CandidateS
     assert raised.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("device", "uri"),
+    [
+        (FoundDevice(DeviceKind.WYOMING, "pi", ("192.0.2.1",), 10_700), "tcp://192.0.2.1:10700"),
+        (FoundDevice(DeviceKind.ESPHOME, "192.0.2.1", ("192.0.2.1",), 6053), "esphome://192.0.2.1"),
+        (FoundDevice(DeviceKind.ESPHOME, "nobody-has-this-name", ("192.0.2.1",), 6054), "esphome://192.0.2.1:6054"),
+    ],
+)
+async def test_an_address_is_written_where_no_name_can_be_resolved(device: FoundDevice, uri: str) -> None:
+    assert await command._lasting_uri(device) == uri
+
+
 async def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path)
     file.write_text(file.read_text() + f"rooms: [{{name: kitchen, uri: '{NOBODY}'}}]\n")

@@ -1,6 +1,7 @@
 """`satellite rooms adopt`: finds a device, makes it a room, and lets it speak; `forget` takes a room out again."""
 
 import argparse
+import asyncio
 import json
 import signal
 import sys
@@ -33,6 +34,7 @@ from satellite.rooms.examination import examine
 from satellite.wire.browsing import DeviceKind, FoundDevice, browse
 
 _ESPHOME_PORT, _SATELLITE_PORT = 6053, 10700
+_RESOLVE_SECONDS = 3.0
 
 
 async def discover(args: argparse.Namespace) -> int:
@@ -181,8 +183,9 @@ async def _lasting_uri(device: FoundDevice) -> str:
         return device.uri.removesuffix(f":{_ESPHOME_PORT}")
     host = f"{device.name}.local"
     try:
-        resolved = await addresses(host, device.port)
-    except SatelliteError:
+        async with asyncio.timeout(_RESOLVE_SECONDS):
+            resolved = await addresses(host, device.port)
+    except (SatelliteError, TimeoutError):
         resolved = []
     lasting = host if set(resolved) & set(device.addresses) else device.addresses[0]
     return f"esphome://{host_and_port(lasting, device.port)}".removesuffix(f":{_ESPHOME_PORT}")
