@@ -62,6 +62,8 @@ CONTROL = "\x1b[31m\n" * 20_000
         [Event("select-program", {"name": LONG})],
         [Event("run-pipeline", {"start_stage": LONG, "end_stage": "tts"})],
         [Event("announce", {"text": "Hello", "rooms": [LONG]})],
+        [Event("room", {"action": "stop", "room": LONG})],
+        [Event("room", {"action": CONTROL, "room": "kitchen"})],
         [Event("synthesize", {"text": "Hello", "voice": {"speaker": CONTROL, "name": "en_US-joe-medium"}})],
         [Transcribe(language=CONTROL), chunk(LIGHTS), AudioStop()],
         [Synthesize("Hello.", voice=SynthesizeVoice(language=CONTROL))],
