@@ -254,7 +254,8 @@ class Conversation(RunChain):
         try:
             await first_of(f"call in {self.room.name}", interrupter.wait(), call.ended())
         except StageError as error:
-            _LOGGER.warning("room %s: only a button ends the call: %s", self.room.name, error)
+            name = self.room.name
+            _LOGGER.warning("room %s: only a button ends the call: %s", name, error, extra={"room": name})
             await call.ended()
         finally:
             self.engaged = False

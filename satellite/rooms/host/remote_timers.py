@@ -91,5 +91,6 @@ class RemoteTimers:
         try:
             await self._room.conversation.ring(sound)
         except SatelliteError as error:
-            _LOGGER.debug("room %s: a timer could not ring: %s", self._room.settings.name, error)
+            name = self._room.settings.name
+            _LOGGER.debug("room %s: a timer could not ring: %s", name, error, extra={"room": name})
         return PAUSE_SECONDS
