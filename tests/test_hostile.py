@@ -19,6 +19,7 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.errors import ProtocolError
 from satellite.system.process import allow_many_connections
 from satellite.wire import parsing
+from satellite.wire.connection import Connection
 from tests.running_daemon import DATA, RunningDaemon, on_loop_of
 from tests.wyoming_client import EVENTS, START, WRONG, chunk, connect, types
 
@@ -83,6 +84,19 @@ async def test_a_long_name_is_shown_in_short(
     logged = [record.getMessage() for record in caplog.records if record.name.startswith("satellite.")]
     assert logged
     assert all(len(line) < 500 and line.isprintable() for line in logged)
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_rooms_are_operated_from_this_machine_alone(
+    daemon: RunningDaemon, monkeypatch: pytest.MonkeyPatch, is_local: bool
+) -> None:
+    async with connect(daemon.port()) as client:
+        await client.send(Event("room", {"action": "stop", "room": "cellar"}))
+        assert (await client.until("error"))[-1].data["code"] == "unknown-room"
+    monkeypatch.setattr(Connection, "is_local", property(lambda _: is_local))
+    async with connect(daemon.port()) as client:
+        await client.send(Event("room", {"action": "stop", "room": "cellar"}), Event("status"))
+        assert (await client.until("error", "status"))[-1].type == ("error" if is_local else "status")
 
 
 async def test_the_text_of_a_request_is_bounded(daemon: RunningDaemon) -> None:
