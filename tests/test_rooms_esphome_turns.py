@@ -6,6 +6,7 @@ import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
+from satellite.rooms import media_listener
 from satellite.rooms.playback import SharedSound
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
@@ -245,6 +246,16 @@ async def test_a_device_that_never_fetches_does_not_hold_up_the_room() -> None:
         await turn(device)
         assert room.status().message == "kitchen is connected"
         assert device.heard[-1].seconds > 4
+
+
+async def test_an_answer_that_comes_after_its_address_has_expired_ends_the_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(media_listener, "_EXPIRES_SECONDS", 1.0)
+    async with EsphomeDevice() as device, house() as home, home.room(device) as room:
+        assert (await turn(device))[-1].type == "RUN_END"
+        assert room.reconnections == 0
+        assert "stopped fetching" in room.status().message
 
 
 @pytest.mark.parametrize("speed", [9_000.0, 60_000.0])

@@ -84,11 +84,11 @@ class FetchedOutput:
         try:
             stream = self._turn.stream if self._turn is not None else None
             self._stream = stream = stream or await self._player.publish(self._format)
-        except CannotListen as error:
+            silence = self._lead_in.begin(layout)
+            await stream.write(silence)
+        except (CannotListen, ConnectionError) as error:  # the latter where its address has expired
             self._give_up(str(error))
             return 0.0
-        silence = self._lead_in.begin(layout)
-        await stream.write(silence)
         self._played.clear()
         self._own_end = True
         if self._turn is not None and stream is self._turn.stream:
