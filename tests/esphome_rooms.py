@@ -14,8 +14,8 @@ from satellite.config.rooms import EsphomeRoomSettings
 from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.esphome_room import EsphomeRoom
 from satellite.rooms.esphome.incoming import IncomingDevices
-from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.room import LinkState
 from satellite.skills.timers.scheduler import TimerScheduler

@@ -13,7 +13,7 @@ from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status
-from satellite.net.certificate import ServerCertificate
+from satellite.net.tls_certificate import ServerCertificate
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
 

@@ -25,7 +25,7 @@ from satellite.errors import ConfigError
 from satellite.http import uvicorn_server
 from satellite.models.store import Store
 from satellite.net import pem
-from satellite.net.certificate import ServerCertificate, checked
+from satellite.net.tls_certificate import ServerCertificate, checked
 from tests.command_line import satellite
 from tests.waiting import PATIENCE_SECONDS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from satellite.cli.doctor import chat_providers, devices, household, ollama_server
+from satellite.cli.doctor import chat_providers, found_devices, household, ollama_server
 from satellite.cli.doctor.findings import Finding, State, Target
 from satellite.config.loader import parse
 from satellite.system.nvidia import gpus
@@ -200,8 +200,8 @@ async def test_devices_that_no_room_names_are_mentioned() -> None:
     voice = FoundDevice(DeviceKind.ESPHOME, "voice-09f3ab", ("192.0.2.1",), 6053, friendly_name="Voice PE")
     pi = FoundDevice(DeviceKind.WYOMING, "pi", ("192.0.2.2",), 10_700)
     config = parse("rooms: [{name: a, uri: 'tcp://192.0.2.2:10700'}]\nzeroconf: {enabled: false}\n")
-    (finding,) = devices.unnamed(config, [voice, pi])
+    (finding,) = found_devices.unnamed(config, [voice, pi])
     assert is_like(finding, State.NOTE, "Voice PE at esphome://192.0.2.1:6053: found", "rooms adopt")
     assert " pi " not in finding.seen
-    assert devices.unnamed(config, [pi]) == []
-    assert await devices.CHECKS["devices"](Target(config, None, NOBODY)) == []
+    assert found_devices.unnamed(config, [pi]) == []
+    assert await found_devices.CHECKS["devices"](Target(config, None, NOBODY)) == []

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from satellite.audio.encoding import wav
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, read_wav, write_wav
-from satellite.net.certificate import ServerCertificate
+from satellite.net.tls_certificate import ServerCertificate
 from satellite.skills.timers.timers import Duration
 from tests.browser import DESK, ELSEWHERE, PHONE, opened, relayed, running
 from tests.doubles.satellite import ScriptedSatellite

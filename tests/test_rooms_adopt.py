@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from satellite.cli import room_list
-from satellite.cli.adopt import command
+from satellite.cli.adopt import adoption
 from satellite.cli.arguments import parse
 from satellite.config import loader
 from satellite.config.settings import Config
@@ -165,7 +165,7 @@ def candidate(name: str, state: CandidateState) -> Candidate:
 async def test_programs_are_told_why_no_device_is_chosen(states: list[CandidateState], code: str) -> None:
     found = [candidate(str(number), state) for number, state in enumerate(states)]
     with pytest.raises(SatelliteError) as raised:
-        await command._chosen(found, Config(), [], Console(), asks=False)
+        await adoption._chosen(found, Config(), [], Console(), asks=False)
     assert raised.value.code == code
 
 
@@ -178,7 +178,7 @@ async def test_programs_are_told_why_no_device_is_chosen(states: list[CandidateS
     ],
 )
 async def test_an_address_is_written_where_no_name_can_be_resolved(device: FoundDevice, uri: str) -> None:
-    assert await command._lasting_uri(device) == uri
+    assert await adoption._lasting_uri(device) == uri
 
 
 async def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:

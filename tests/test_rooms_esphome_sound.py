@@ -14,7 +14,7 @@ from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
 from satellite.rooms import media_listener
 from satellite.rooms.elsewhere import Speakers
-from satellite.rooms.esphome.room import EsphomeRoom
+from satellite.rooms.esphome.esphome_room import EsphomeRoom
 from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.playback import SharedSound

@@ -9,7 +9,7 @@ import segno
 from satellite.daemon import config_check
 from satellite.errors import SatelliteError
 from satellite.net.binding import host_and_port
-from satellite.net.certificate import CertificateStatus
+from satellite.net.tls_certificate import CertificateStatus
 from satellite.wire import client
 
 

@@ -19,7 +19,7 @@ from satellite.daemon.installed_voices import VoiceFolder
 from satellite.errors import ConfigError, ModelError, SatelliteError
 from satellite.models.spec import Kind
 from satellite.models.store import Store, wanted_models
-from satellite.net.certificate import checked
+from satellite.net.tls_certificate import checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ async def run(args: argparse.Namespace) -> int:
     """Do what was asked for; `list`, and what is done with a room, need a running daemon."""
     if args.action_of_rooms in ("adopt", "discover", "forget"):
         # Imported late: the library for ESPHome's API takes a while.
-        from satellite.cli.adopt import command
+        from satellite.cli.adopt import adoption
 
-        actions = {"adopt": command.adopt, "discover": command.discover, "forget": command.forget}
+        actions = {"adopt": adoption.adopt, "discover": adoption.discover, "forget": adoption.forget}
         return await actions[args.action_of_rooms](args)
     if "room" in args:
         return await room_controls.run(args)

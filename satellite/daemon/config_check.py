@@ -14,7 +14,7 @@ from satellite.config.settings import Config, WakeSettings, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind
-from satellite.net.certificate import checked
+from satellite.net.tls_certificate import checked
 
 
 def load(path: Path | None) -> Config:

@@ -6,7 +6,7 @@ from functools import partial
 
 from satellite.config.http import HttpSettings
 from satellite.config.settings import Config
-from satellite.net.certificate import ServerCertificate
+from satellite.net.tls_certificate import ServerCertificate
 from satellite.skills.timers.storage import default_directory
 
 _FILE = "https.pem"

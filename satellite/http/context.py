@@ -17,7 +17,7 @@ from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.runs import RunHistory, RunRecord
 from satellite.monitoring.status import Status
-from satellite.net.certificate import ServerCertificate
+from satellite.net.tls_certificate import ServerCertificate
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run

@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 router = APIRouter()
 
 
-class Peer(Protocol):
+class SocketPeer(Protocol):
     """What talks to a client over a WebSocket."""
 
     @property
@@ -66,7 +66,7 @@ async def nowhere(socket: WebSocket) -> None:
     raise HttpError(f"there is no WebSocket at {socket.url.path}, only at /ws and /room/ws", code="http-not-found")
 
 
-async def _serve(socket: WebSocket, peer: Peer, address: str) -> None:
+async def _serve(socket: WebSocket, peer: SocketPeer, address: str) -> None:
     await socket.accept()
     tasks = [
         begin_task(_send(socket, peer), f"send to {address}"),
@@ -94,7 +94,7 @@ async def _serve(socket: WebSocket, peer: Peer, address: str) -> None:
             raise result
 
 
-async def _send(socket: WebSocket, peer: Peer) -> None:
+async def _send(socket: WebSocket, peer: SocketPeer) -> None:
     async for frame in peer.outbox:
         if isinstance(frame, str):
             await socket.send_text(frame)
@@ -102,7 +102,7 @@ async def _send(socket: WebSocket, peer: Peer) -> None:
             await socket.send_bytes(frame)
 
 
-async def _read(socket: WebSocket, peer: Peer) -> None:
+async def _read(socket: WebSocket, peer: SocketPeer) -> None:
     with suppress(ConnectionError):
         peer.greet()
         while (message := await socket.receive())["type"] != "websocket.disconnect":

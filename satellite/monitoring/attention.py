@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from satellite.engines.chat.provider_status import ProviderStatus
-from satellite.net.certificate import CertificateStatus
 from satellite.net.provider_states import COMING
+from satellite.net.tls_certificate import CertificateStatus
 from satellite.pipeline.responder import ResponderStatus
 from satellite.rooms.room import RoomStatus
 from satellite.tasks import TaskStatus

@@ -12,8 +12,8 @@ from satellite.engines.slot import Slot
 from satellite.errors import ModelError
 from satellite.monitoring.attention import LOADING, Attention, StageStatus, needing_attention, overall
 from satellite.monitoring.tones import tone
-from satellite.net.certificate import CertificateStatus
 from satellite.net.provider_states import COMING
+from satellite.net.tls_certificate import CertificateStatus
 from satellite.pipeline.responder import ResponderStatus
 from satellite.pipeline.stages import Stages
 from satellite.rooms.room import RoomStatus

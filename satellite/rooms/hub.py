@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from satellite.config.rooms import DialledRoomSettings, EsphomeRoomSettings, RoomSettings
 from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
+from satellite.rooms.esphome.esphome_room import EsphomeRoom
 from satellite.rooms.esphome.incoming import IncomingDevices
-from satellite.rooms.esphome.room import EsphomeRoom
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import Room, RoomStatus, is_heard
 from satellite.rooms.wyoming import WyomingRoom

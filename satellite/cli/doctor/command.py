@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from satellite.cli.doctor import chat_providers, devices, gpu, household, machine, ollama_server, unit
+from satellite.cli.doctor import chat_providers, found_devices, gpu, household, machine, ollama_server, unit
 from satellite.cli.doctor.findings import Check, Finding, State, Target, bad, good, note
 from satellite.config import loader
 from satellite.config.settings import Config
@@ -49,7 +49,7 @@ async def run(args: argparse.Namespace) -> int:
 async def _examine(path: Path | None, uri: str) -> AsyncIterator[Finding]:
     """Yield what all checks find on this machine, and of the daemon at `uri`."""
     checks = machine.CHECKS | gpu.CHECKS | household.CHECKS | ollama_server.CHECKS | chat_providers.CHECKS
-    checks |= devices.CHECKS
+    checks |= found_devices.CHECKS
     config, finding = _configured(path)
     yield finding
     if config is None:

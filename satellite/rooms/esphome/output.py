@@ -162,7 +162,7 @@ class FetchedOutput:
             self._player.end_sound(announcement=self._announcement)
 
 
-class SpeakerOutput:
+class BareSpeakerOutput:
     """A bare speaker, which plays only what belongs to a turn (`SoundOutput`)."""
 
     paced = True

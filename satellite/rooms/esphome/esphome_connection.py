@@ -29,7 +29,7 @@ _KEEP_ALIVE_SECONDS = 5.0
 _GOODBYE_SECONDS = 1.0
 
 
-class Session:
+class DeviceSession:
     """One connection, from the moment at which the device has accepted it."""
 
     def __init__(self, address: str) -> None:
@@ -56,8 +56,8 @@ class EsphomeConnection:
         )
         self._accept = accept
         self._refuse: Callable[[], None] | None = None
-        self._changes: asyncio.Queue[Session | Exception] = asyncio.Queue()
-        self._session: Session | None = None
+        self._changes: asyncio.Queue[DeviceSession | Exception] = asyncio.Queue()
+        self._session: DeviceSession | None = None
         self._logic = ReconnectLogic(
             client=self.client,
             on_connect=self._connected,
@@ -80,7 +80,7 @@ class EsphomeConnection:
         self.client.force_disconnect()
         await self._logic.stop()
 
-    async def next(self) -> Session | Exception:
+    async def next(self) -> DeviceSession | Exception:
         """Return the next connection, or why an attempt has failed; others follow until `async with` ends."""
         return await self._changes.get()
 
@@ -89,7 +89,7 @@ class EsphomeConnection:
             await self.client.disconnect()
 
     async def _connected(self) -> None:
-        self._session = Session(self.client.connected_address or self.client.address)
+        self._session = DeviceSession(self.client.connected_address or self.client.address)
         await self._changes.put(self._session)
 
     async def _disconnected(self, _expected: bool) -> None:

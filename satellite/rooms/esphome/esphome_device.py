@@ -23,7 +23,7 @@ from satellite.events import RunEvent
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
 from satellite.rooms.esphome.entities import Entities, PlayedFormat
-from satellite.rooms.esphome.output import FetchedOutput, SpeakerOutput
+from satellite.rooms.esphome.output import BareSpeakerOutput, FetchedOutput
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own_wake_words
 from satellite.rooms.lead_in import LeadIn
@@ -82,7 +82,7 @@ class EsphomeDevice:
         speaker = bool(flags & VoiceAssistantFeature.SPEAKER) or self.entities.played is not None
         timers = bool(flags & VoiceAssistantFeature.TIMERS)
         self.capabilities = Capabilities(speaker, timers, rings=speaker and timers, listens_again=True)
-        self.output: FetchedOutput | SpeakerOutput = SpeakerOutput(self)
+        self.output: FetchedOutput | BareSpeakerOutput = BareSpeakerOutput(self)
         self.media_output: FetchedOutput | None = None
         if (played := self.entities.played) is not None and (media := self.entities.media) is not None:
             lead_in = LeadIn(room.lead_in_seconds)

@@ -28,7 +28,7 @@ from satellite.daemon import config_check
 from satellite.errors import ConfigError, DaemonUnreachable, SatelliteError
 from satellite.net.binding import host_and_port
 from satellite.rooms.candidates import ADOPTABLE, Candidate, CandidateState
-from satellite.rooms.esphome.connection import addresses
+from satellite.rooms.esphome.esphome_connection import addresses
 from satellite.rooms.esphome.provisioning import checked_key
 from satellite.rooms.examination import examine
 from satellite.wire.browsing import DeviceKind, FoundDevice, browse

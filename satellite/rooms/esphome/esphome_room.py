@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from aioesphomeapi.client import APIClient
     from aioesphomeapi.reconnect_logic import ReconnectLogic
 
-    from satellite.rooms.esphome.connection import EsphomeConnection, Session
-    from satellite.rooms.esphome.device import EsphomeDevice
+    from satellite.rooms.esphome.esphome_connection import DeviceSession, EsphomeConnection
+    from satellite.rooms.esphome.esphome_device import EsphomeDevice
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
@@ -102,7 +102,7 @@ class EsphomeRoom(BaseRoom):
         """Connect, and serve the device again and again; raises what makes it necessary to begin from the start."""
         key = await asyncio.to_thread(self._key)
         host, port = self.settings.address
-        module = await imported("satellite.rooms.esphome.connection")
+        module = await imported("satellite.rooms.esphome.esphome_connection")
         accept = self._accepting(key)
         if accept is None:
             await self._check_form(await module.addresses(host, port), port, key)
@@ -167,10 +167,10 @@ class EsphomeRoom(BaseRoom):
         source = esphome_key(self.settings).find_or_explain().source
         return f"it refuses the key from {source}; the right one is in its YAML (api: encryption:) or its old server"
 
-    async def _serve(self, connection: "EsphomeConnection", session: "Session") -> None:
+    async def _serve(self, connection: "EsphomeConnection", session: "DeviceSession") -> None:
         """Be the device's server until the connection is lost."""
         began, background, name = time.monotonic(), self._context.stages.background, self.settings.name
-        module = await imported("satellite.rooms.esphome.device")
+        module = await imported("satellite.rooms.esphome.esphome_device")
         tasks: list[Supervised] = []
         device: EsphomeDevice | None = None
         try:
