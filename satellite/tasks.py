@@ -175,6 +175,11 @@ def begin_task(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return asyncio.create_task(work, name=name)
 
 
+def done_for_thread(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, seconds: float) -> T:
+    """Return what `work` returns on `loop`, for the calling thread, which is blocked. Raises what it raises."""
+    return asyncio.run_coroutine_threadsafe(work, loop).result(seconds)
+
+
 async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -> None:
     """Cancel tasks, wait until they have ended, and log failures that happen while they end.
 

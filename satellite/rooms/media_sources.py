@@ -21,7 +21,7 @@ from satellite.config.rooms import HubSettings
 from satellite.errors import ChatError, SatelliteError, shown
 from satellite.net.http_client import client_settings, shown_url
 from satellite.rooms.playback import SharedSound
-from satellite.tasks import begin_task, end_tasks, failure_of
+from satellite.tasks import begin_task, done_for_thread, end_tasks, failure_of
 
 _MOST_AT_ONCE = 8
 """Sources that are decoded at once, each in a thread."""
@@ -161,8 +161,7 @@ class _Download:
     def read(self, size: int = -1, /) -> bytes:
         """Return the next bytes; blocks the calling thread."""
         if not self._rest:
-            received = asyncio.run_coroutine_threadsafe(self._receive(), self._loop)
-            self._rest = received.result(_CONNECT_SECONDS + _READ_SECONDS)
+            self._rest = done_for_thread(self._receive(), self._loop, _CONNECT_SECONDS + _READ_SECONDS)
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
