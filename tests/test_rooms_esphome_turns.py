@@ -178,6 +178,8 @@ async def test_the_room_that_hears_worse_is_told_so_quietly() -> None:
         assert await far.wake()
         assert (await far.until("ERROR")).data["code"] == "duplicate_wake_up_detected"
         await far.until("RUN_END")
+        # Without a beginning, linux-voice-assistant would listen again at the end, if it did so last time.
+        assert names(far) == ["RUN_START", "ERROR", "RUN_END"]
         await until(lambda: far.state is State.IDLE)
         await near.say(COMMAND)
         await near.until("RUN_END")

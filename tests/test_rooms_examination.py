@@ -150,3 +150,11 @@ async def test_a_device_that_the_configuration_names_is_ours_and_not_disturbed(u
     assert named_in([uri], device) is named
     if named:
         assert [one.state for one in await examine([device], [uri], [])] == [CandidateState.OURS]
+
+
+@pytest.mark.parametrize(("host", "room"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
+async def test_a_room_is_not_disturbed_where_it_is_named_in_another_way(host: str, room: str) -> None:
+    async with EsphomeDevice() as device:
+        one = FoundDevice(DeviceKind.ESPHOME, "kitchen", (host,), device.port)
+        (candidate,) = await examine([one], [f"esphome://{room}:{device.port}", "browser:"], [])
+        assert (candidate.state, list(device.taken)) == (CandidateState.OURS, [])

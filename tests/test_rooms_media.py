@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from collections.abc import AsyncIterator
 
 import av
@@ -184,6 +185,26 @@ async def test_the_address_is_that_by_which_the_device_is_reached(listener: Medi
     assert httpx.URL(await listener.publish_files({}, "::1")).host == "::1"
     named = await listener.publish_files({}, HERE, host="satellite.example")
     assert httpx.URL(named).host == "satellite.example"
+
+
+async def test_one_port_serves_devices_with_an_address_of_their_own_and_without() -> None:
+    with socket.create_server((HERE, 0)) as free:
+        port = free.getsockname()[1]
+    listener = MediaListener(port)
+    try:
+        urls = [f"{await listener.publish_files({'one': b'1'}, f'127.0.0.{number}', host=host)}/one"
+                for number, host in ((1, None), (2, "localhost"), (3, None))]  # fmt: skip
+        for number, url in enumerate(urls, 1):
+            async with client(transport=httpx.AsyncHTTPTransport(local_address=f"127.0.0.{number}")) as http:
+                assert (await http.get(httpx.URL(url, host=HERE))).content == b"1"
+    finally:
+        await listener.close()
+
+
+async def test_a_device_on_this_machine_may_be_reached_by_the_machines_name(listener: MediaListener) -> None:
+    url = await listener.publish_files({"one": b"1"}, "127.0.1.1")
+    async with client() as http:
+        assert (await http.get(f"{url}/one")).content == b"1"
 
 
 @pytest.mark.virtual_clock

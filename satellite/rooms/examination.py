@@ -1,15 +1,20 @@
 """Asks devices on the network whether they can become rooms."""
 
 import asyncio
+import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from satellite.errors import SatelliteError
 from satellite.rooms.candidates import Candidate, CandidateState, named_in
 from satellite.rooms.esphome.provisioning import examine_esphome
 from satellite.wire import client
 from satellite.wire.browsing import DeviceKind, FoundDevice
+from satellite.wire.discovery import is_ip
 
 _DESCRIBE_SECONDS = 5.0
+_RESOLVE_SECONDS = 2.0
 
 
 async def examine(devices: Sequence[FoundDevice], uris: Iterable[str], keys: Sequence[str]) -> list[Candidate]:
@@ -17,16 +22,42 @@ async def examine(devices: Sequence[FoundDevice], uris: Iterable[str], keys: Seq
 
     `keys` are keys in base64 that an ESPHome device may have.
     """
-    uris = list(uris)
+    known = await _with_addresses(uris)
 
     async def one(device: FoundDevice) -> Candidate:
-        if named_in(uris, device):
+        # A connection to a room that is in use would make linux-voice-assistant deaf to the server that it has.
+        if named_in(known, replace(device, addresses=(*device.addresses, *await _addresses(device.addresses[0])))):
             return Candidate(device, CandidateState.OURS, "is a room already: satellite rooms")
         if device.kind is DeviceKind.WYOMING:
             return await _examine_wyoming(device)
         return await examine_esphome(device, keys)
 
     return await asyncio.gather(*map(one, devices))
+
+
+async def _with_addresses(uris: Iterable[str]) -> list[str]:
+    """Return `uris`, and beside those with a host's name the same ones with its addresses."""
+    found = list(uris)
+    parts = [one for one in map(urlsplit, found) if one.hostname]
+    for one, addresses in zip(
+        parts, await asyncio.gather(*(_addresses(one.hostname or "") for one in parts)), strict=True
+    ):
+        port = "" if one.port is None else f":{one.port}"
+        hosts = [f"[{address}]" if ":" in address else address for address in addresses]
+        found += [f"{one.scheme}://{host}{port}" for host in hosts]
+    return found
+
+
+async def _addresses(host: str) -> list[str]:
+    """Return the IP addresses that a host's name stands for, as far as they are known within a moment."""
+    if is_ip(host):
+        return []
+    try:
+        async with asyncio.timeout(_RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError):
+        return []
+    return [str(address[0]) for *_, address in found]
 
 
 async def _examine_wyoming(device: FoundDevice) -> Candidate:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from satellite.audio.pcm import AudioFormat
@@ -95,12 +95,19 @@ class MediaListener:
 
     async def _base_url(self, peer: str, host: str | None) -> str:
         async with self._opening:
-            here = EVERYWHERE[":" in peer] if host else local_address(peer)
-            if here not in self._listening:
-                sockets = await bound([here], self._port)
-                server = await asyncio.start_server(self._accept, sock=sockets[0], limit=_REQUEST_BYTES)
-                self._listening[here] = server, sockets[0].getsockname()[1]
-            return f"http://{host_and_port(host or here, self._listening[here][1])}"
+            everywhere, here = EVERYWHERE[":" in peer], local_address(peer)
+            at = everywhere if host or everywhere in self._listening else here
+            if at not in self._listening:
+                await self._listen(at)
+            return f"http://{host_and_port(host or here, self._listening[at][1])}"
+
+    async def _listen(self, at: str) -> None:
+        if self._port and at in EVERYWHERE:  # one port cannot be bound beside it; who fetches there already goes on
+            for address in [one for one in self._listening if EVERYWHERE[":" in one] == at]:
+                self._listening.pop(address)[0].close()
+        sockets = await bound([at], self._port)
+        server = await asyncio.start_server(self._accept, sock=sockets[0], limit=_REQUEST_BYTES)
+        self._listening[at] = server, sockets[0].getsockname()[1]
 
     def _add(self, token: str, published: _Published) -> None:
         while len(self._paths) >= _MOST_PATHS:
@@ -204,13 +211,13 @@ def local_address(peer: str) -> str:
 
 
 def _may_fetch(peer: str, published: _Published) -> bool:
-    return _HOUSE.permits(peer) if published.peer is None else _same(peer, published.peer)
+    if published.peer is None:
+        return _HOUSE.permits(peer)
+    known = _plain(published.peer)
+    # A device that runs on this machine, reached at 127.0.1.1 by the machine's name, fetches from 127.0.0.1.
+    return _plain(peer) == known or (known.is_loopback and _plain(peer) == _plain(local_address(published.peer)))
 
 
-def _same(one: str, other: str) -> bool:
-    return _plain(one) == _plain(other)
-
-
-def _plain(text: str) -> object:
+def _plain(text: str) -> IPv4Address | IPv6Address:
     parsed = ip_address(text.partition("%")[0])
     return parsed.ipv4_mapped or parsed if isinstance(parsed, IPv6Address) else parsed

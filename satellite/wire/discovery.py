@@ -102,7 +102,7 @@ def reachable(hosts: Iterable[str], found: Iterable[Interface]) -> tuple[str, ..
     versions = {4, 6} if "::" in hosts else {4} if "0.0.0.0" in hosts else set()
     own = [one.address for one in found if not _VIRTUAL_INTERFACES.match(one.name)]
     addresses = [address for address in own if ipaddress.ip_address(address).version in versions]
-    addresses += [host for host in hosts if host not in EVERYWHERE and _is_ip(host)]
+    addresses += [host for host in hosts if host not in EVERYWHERE and is_ip(host)]
     return tuple(dict.fromkeys(address for address in addresses if _is_of_a_network(address)))
 
 
@@ -111,12 +111,13 @@ def current_addresses(hosts: Sequence[str], address: str | None = None) -> Annou
     found = interfaces()
     if address is not None:
         return AnnouncedAddresses((address,), reachable(EVERYWHERE[:1], found))
-    addresses = reachable([*filter(_is_ip, hosts), *_resolved(hosts)], found)
+    addresses = reachable([*filter(is_ip, hosts), *_resolved(hosts)], found)
     here = {one.address for one in found}
     return AnnouncedAddresses(addresses, tuple(one for one in addresses if one in here and ":" not in one))
 
 
-def _is_ip(host: str) -> bool:
+def is_ip(host: str) -> bool:
+    """Return whether a host is an IP address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -132,7 +133,7 @@ def _is_of_a_network(text: str) -> bool:
 def _resolved(hosts: Iterable[str]) -> list[str]:
     found = []
     for host in hosts:
-        if not _is_ip(host):
+        if not is_ip(host):
             try:
                 found += [str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
             except OSError:

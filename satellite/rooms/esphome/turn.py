@@ -1,8 +1,12 @@
 """One turn of an ESPHome device: the events that it is sent, in its firmware's order, to an end that never fails.
 
-Whatever a run comes to, the last event is `RUN_END`: before it the firmware keeps its microphone open. While an answer
-is played, all events are sent before its sound ends. The firmware would take a later `TTS_END` for an answer without a
-sound and wait for ever, and a later `RUN_END` for the end of the command that it has begun to listen for.
+Whatever a run comes to, the last event is `RUN_END`: before it the firmware keeps its microphone open. The first is
+`RUN_START`, also where nothing follows: linux-voice-assistant listens again at a `RUN_END` without one after an answer
+that has asked something, and would do so for ever in a room that is muted.
+
+While an answer is played, all events are sent before its sound ends. The firmware would take a later `TTS_END` for an
+answer without a sound and wait for ever, and a later `RUN_END` for the end of the command that it has begun to listen
+for.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,6 +41,7 @@ class Turn:
         self.sounding = False
         """Whether the device has been given the sound of an answer."""
 
+        self._started = False
         self._answer: str | None = None
         self._answer_sent = False
 
@@ -47,7 +52,7 @@ class Turn:
 
     def listen(self) -> None:
         """Show that the device listens, for what is no command."""
-        self._send(Event.VOICE_ASSISTANT_RUN_START, {})
+        self._start()
         self._send(Event.VOICE_ASSISTANT_STT_START, {})
 
     def step(self, step: RunEvent) -> None:
@@ -56,7 +61,7 @@ class Turn:
             return
         match step:
             case RunStart():
-                self._send(Event.VOICE_ASSISTANT_RUN_START, {"url": self._url} if self._url else {})
+                self._start({"url": self._url} if self._url else {})
             case SttStart():
                 self._send(Event.VOICE_ASSISTANT_STT_START, {})
             case SttVadStart():
@@ -102,6 +107,8 @@ class Turn:
     def fail(self, code: str, text: str) -> None:
         """End the turn with an error."""
         if not self.ended:
+            if not self._started:
+                self._start()
             self._send(Event.VOICE_ASSISTANT_ERROR, {"code": code, "message": text})
             self._end()
 
@@ -112,6 +119,10 @@ class Turn:
         elif not self.ended:
             self._send_answer(complete=True)
             self._end()
+
+    def _start(self, data: Mapping[str, str] | None = None) -> None:
+        self._started = True
+        self._send(Event.VOICE_ASSISTANT_RUN_START, data or {})
 
     def _close_microphone(self) -> None:
         if self._listening:
