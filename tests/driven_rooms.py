@@ -78,8 +78,8 @@ def added_rooms(daemon: RunningDaemon, *satellites: ScriptedSatellite, off: tupl
         absent = hub_of(daemon.daemon, *(WyomingRoomSettings(name=name, uri="tcp://127.0.0.1:1") for name in off))
         absent.start()
         stack.push_async_callback(absent.stop)
-        daemon.daemon.hub._others.extend([*hub.satellites, *absent.satellites])
-        stack.callback(daemon.daemon.hub._others.clear)
+        daemon.daemon.house.hub._others.extend([*hub.satellites, *absent.satellites])
+        stack.callback(daemon.daemon.house.hub._others.clear)
 
     try:
         daemon.call(begin())

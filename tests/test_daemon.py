@@ -232,7 +232,7 @@ async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
 ) -> None:
     monkeypatch.setattr("satellite.daemon.daemon._STEP_SECONDS", 1.0)
     async with daemon_of(tmp_path) as daemon:
-        daemon.hub.stop = fails  # type: ignore[method-assign]  # what breaks is to be a part of the daemon
+        daemon.house.hub.stop = fails  # type: ignore[method-assign]  # what breaks is to be a part of the daemon
         daemon.runs.stop = hangs  # type: ignore[method-assign]
     for name in ("port", "http"):
         with pytest.raises(ConnectionRefusedError):
@@ -255,7 +255,7 @@ async def test_a_room_that_does_not_end_holds_up_no_reload(tmp_path: Path, caplo
                 continue
 
     async with daemon_of(tmp_path, "rooms: [{name: attic, uri: 'tcp://127.0.0.1:9'}]") as daemon:
-        hub = daemon.hub
+        hub = daemon.house.hub
         (attic,) = hub.satellites
         await hub._tasks[attic].stop()
         hub._tasks[attic] = Supervised("room attic", deaf, daemon.background, fatal=False)

@@ -192,7 +192,7 @@ def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -
     satellites = [ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "office")]
     with added_rooms(daemon, *satellites, off=("garage",)), opened(browser, url) as page:
         room = page.locator("#rooms > li").filter(has_text="kitchen")
-        state = daemon.daemon.hub.room("kitchen").status
+        state = daemon.daemon.house.hub.room("kitchen").status
         room.get_by_role("button", name="Mute (kitchen)", exact=True).click()
         room.get_by_role("button", name="Unmute (kitchen)", exact=True).click()
         expect(room.get_by_role("button", name="Mute (kitchen)", exact=True)).to_be_visible()

@@ -175,11 +175,11 @@ async def test_a_room_that_another_client_holds_is_reported(daemon: RunningDaemo
         rooms(daemon, ours, theirs) as hub,
     ):
         await until(lambda: hub.status()[1].state == "held")
-        daemon.daemon.hub._others.extend(hub.satellites)
+        daemon.daemon.house.hub._others.extend(hub.satellites)
         try:
             findings = await found("rooms", "", daemon.uri)
         finally:
-            daemon.daemon.hub._others.clear()
+            daemon.daemon.house.hub._others.clear()
     assert is_like(findings["room ours"], State.GOOD, "is connected")
     assert is_like(findings["room theirs"], State.BAD, "held: ", "delete the satellite")
 

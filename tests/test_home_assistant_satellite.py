@@ -260,7 +260,7 @@ def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:
     )
 
     async def use(running: RunningDaemon) -> None:
-        (room,) = running.daemon.hub.rooms
+        (room,) = running.daemon.house.hub.rooms
         async with Assist(running.port("satellite_port"), running) as assist:
             await assist.until("info")
             await until(lambda: room.status().doing == "driven by Home Assistant")

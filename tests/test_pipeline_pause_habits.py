@@ -2,7 +2,7 @@
 
 import pytest
 
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.pipeline.pause_habits import PauseHabits
 from tests.virtual_clock import ManualClock
 

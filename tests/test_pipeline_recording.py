@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.pipeline.completeness import Completeness
 from satellite.pipeline.turn_detection import TurnDetector, TurnState, scaled
 

@@ -81,7 +81,7 @@ def test_the_wake_word_is_answered_twice_offline_and_back(daemon: RunningDaemon,
     ):
         become(page, "waiting")  # without a touch: the browser allows it
         name = page.evaluate("JSON.parse(localStorage['satellite-room']).name")
-        assert name in [one.settings.name for one in daemon.daemon.hub.rooms]
+        assert name in [one.settings.name for one in daemon.daemon.house.hub.rooms]
         expect(page.locator("#hint")).to_contain_text("Okay Nabu")
 
         def answered() -> None:
@@ -100,7 +100,7 @@ def test_the_wake_word_is_answered_twice_offline_and_back(daemon: RunningDaemon,
         daemon.call(relay.close())
         become(page, "offline")
         expect(page.locator("#link")).to_have_text("Not connected")
-        eventually(lambda: name not in [one.settings.name for one in daemon.daemon.hub.rooms])
+        eventually(lambda: name not in [one.settings.name for one in daemon.daemon.house.hub.rooms])
         daemon.call(relay.open())
         become(page, "waiting")
         for _ in range(2):
@@ -202,7 +202,7 @@ def test_a_timer_is_shown_and_its_ring_stopped(daemon: RunningDaemon, browser: B
 
 def test_mute_and_volume(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     with room(browser, url, "attic") as page:
-        there = daemon.daemon.hub.room("attic")
+        there = daemon.daemon.house.hub.room("attic")
         page.get_by_role("button", name="Mute").click()
         become(page, "muted")
         eventually(lambda: there.status().muted)

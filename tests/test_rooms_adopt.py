@@ -83,13 +83,13 @@ async def test_a_satellite_becomes_a_room_once_and_is_forgotten(
             "message": "",
             "heard": False,
         }
-        assert [room.state for room in daemon.hub.status()] == ["connected"]
+        assert [room.state for room in daemon.house.hub.status()] == ["connected"]
         with pytest.raises(SatelliteError, match="is a room already") as raised:
             await rooms(file, *words)
         assert raised.value.code == "device-ours"
         assert await rooms(file, "forget", "kitchen", "--uri", uri_of(daemon), "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"room": "kitchen", "config": str(file), "backup": backup}
-        await until(lambda: not daemon.hub.status())
+        await until(lambda: not daemon.house.hub.status())
         assert file.read_text() == f"{before}\nrooms: []\n"
 
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from satellite.audio.corpus import Corpus
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
-from satellite.config.settings import EndpointSettings, SttSettings
+from satellite.config.endpoint import EndpointSettings
+from satellite.config.settings import SttSettings
 from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from wyoming.event import Event
 
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.errors import SatelliteError
 from satellite_bench import own
 from satellite_bench.chat_servers import ready

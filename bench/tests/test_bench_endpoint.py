@@ -16,7 +16,7 @@ from satellite_bench.stats import as_json
 
 from satellite.audio.corpus import Clip
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, Samples, read_wav
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.models import demo_set
 from satellite.models.store import Store
 from satellite.pipeline.completeness import Completeness

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from satellite.config.endpoint import EndpointSettings
 from satellite.config.rooms import BrowserRoomSettings, EsphomeRoomSettings, RoomSettings
-from satellite.config.settings import Config, EndpointSettings
+from satellite.config.settings import Config
 
 Where = tuple[str | int, ...]
 """Place of a value in the document, such as ("chat", "providers", 0, "url")."""

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
-from satellite.config.rooms import HubSettings
 from satellite.config.settings import Config, WyomingSettings
 from satellite.daemon.assembly import Assembly
+from satellite.daemon.house import House
 from satellite.daemon.https import server_certificate
 from satellite.daemon.reload import merge
 from satellite.daemon.responders import Places, Responders
@@ -22,31 +22,18 @@ from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.protocols import VoiceChoice
 from satellite.errors import AlreadyRunning, CannotListen, ConfigUnreadable, SatelliteError, Stage
 from satellite.events import RunBus
-from satellite.http.browser_rooms import BrowserRooms
 from satellite.http.context import Context
 from satellite.http.http_service import HttpService
 from satellite.http.rate_limit import RateLimit, Work
 from satellite.models.store import Store
 from satellite.monitoring.runs import RunHistory
 from satellite.monitoring.status import Status, as_json
-from satellite.net.binding import EVERYWHERE, PortOpener, taken
+from satellite.net.binding import PortOpener, taken
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.stages import RunConfig, Stages
-from satellite.rooms.announcements import Announcer
-from satellite.rooms.arbitration import Arbiter
-from satellite.rooms.controls import RoomControls
-from satellite.rooms.device import RoomContext
-from satellite.rooms.elsewhere import Speakers
-from satellite.rooms.esphome.incoming import IncomingDevices
-from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.satellite_server import SatelliteService
-from satellite.rooms.hub import Hub
-from satellite.rooms.intercom import Intercom
-from satellite.rooms.media_listener import MediaListener
-from satellite.rooms.media_sources import MediaSources
 from satellite.services.session import ALL_STAGES, Command, Session
-from satellite.skills.home_assistant.players import HomeAssistantPlayers
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.storage import default_directory
 from satellite.system.process import affordable_connections, allow_many_connections, follow_time_zone, imported
@@ -97,27 +84,9 @@ class Daemon:
         """The timers of the house; None where commands are disabled."""
 
         self._responders, self._stages = self._built_stages()
-        self._media = MediaListener(0 if free_ports else config.hub.media_port)
-        arbiter = Arbiter(config.hub.arbitration_seconds)
-        self._players = HomeAssistantPlayers(config.home_assistant)
-        speakers = Speakers(lambda room, sound: self.hub.room(room).announce(sound), self._media, self._players)
-        context = RoomContext(self._stages, self.bus, arbiter, self.timer_scheduler, self._media, speakers)
-        room = self._places.host
-        self.host = None if room is None else HostRoom(room, config.microphone, config.speaker, context)
-        """The host's own room, if it has a microphone."""
-
-        only = config.wyoming.host[0] if not set(config.wyoming.host) & set(EVERYWHERE) else None
-        incoming = IncomingDevices(0 if free_ports else config.hub.incoming_port, only)
-        self.hub = Hub(config.rooms, context, [] if self.host is None else [self.host], incoming)
-
-        def hub_settings() -> HubSettings:
-            return self._stages.config.hub
-
-        self._intercom = Intercom(self.hub, hub_settings)
-        self._sources = MediaSources(hub_settings)
-        self._announcer = Announcer(self.hub, self._stages, self._sources)
-        self._controls = RoomControls(self.hub, self._announcer, self._sources, self._intercom, hub_settings)
-        self._browsers = BrowserRooms(self.hub, context, lambda: self.config.rooms)
+        self.house = House(
+            config, self._places.host, self._stages, self.bus, self.timer_scheduler, free_ports=free_ports
+        )
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._certificate = server_certificate(config)
         self._opener = PortOpener()
@@ -126,7 +95,7 @@ class Daemon:
             self._stages,
             self._startup,
             chat=lambda: self._assembly.chat.status,
-            rooms=self.hub.status,
+            rooms=self.house.hub.status,
             closed_ports=lambda: self._opener.closed,
             certificate=lambda: None if self._certificate is None else self._certificate.status(),
         )
@@ -144,7 +113,7 @@ class Daemon:
             self.timer_scheduler,
             self.engines,
             dialogue,
-            lambda: self._controls,
+            lambda: self.house.controls,
         )
         stages = Stages(
             self.engines,
@@ -164,9 +133,9 @@ class Daemon:
             bus=self.bus,
             status=self._status,
             store=self.store,
-            announcer=self._announcer,
-            controls=self._controls,
-            browsers=self._browsers,
+            announcer=self.house.announcer,
+            controls=self.house.controls,
+            browsers=self.house.browsers,
             queues=self._queues,
             runs=self.runs,
             rate=RateLimit(settings.requests_per_minute),
@@ -200,12 +169,7 @@ class Daemon:
         steps: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("http", self._http.stop),
             *([] if self._presence is None else [("the announcement", self._presence.stop)]),
-            ("what rooms play", self._controls.close),
-            ("calls", self._intercom.close),
-            ("the rooms", self.hub.stop),
-            ("the sound for rooms", self._media.close),
-            ("the files for rooms", self._sources.close),
-            ("the media players", self._players.close),
+            *self.house.end_steps,
             ("the connections", self._server.close),
             ("the record of runs", self.runs.stop),
             ("the background tasks", self.background.close),
@@ -247,8 +211,7 @@ class Daemon:
         self.config, left = merge(self.config, config)
         self._stages.config = RunConfig.of(self.config)
         self._responders.configure(self._places)
-        await self.hub.apply(self.config.rooms)
-        self._browsers.apply()
+        await self.house.apply(self.config)
         if self._certificate is not None and "http" in self.ports:
             await self._certificate.read_again()
         self.background.run("keep phrases", self._startup.keep_phrases)
@@ -267,7 +230,7 @@ class Daemon:
         for responder in self._stages.responders:
             run(f"watch {responder.name}", responder.watch)
         self.runs.start(self.background)
-        self.hub.start()
+        self.house.hub.start()
 
     async def _listen(self) -> None:
         wyoming = self.config.wyoming
@@ -281,8 +244,8 @@ class Daemon:
         for name, (port, stages) in served.items():
             if port is not None:
                 await self._opener.open(name, partial(self._serve, name, port, self._handler(stages)))
-        if self.host is not None and self.config.home_assistant_satellite.enabled:
-            service = SatelliteService(self.host, self._stages, self.config.home_assistant_satellite)
+        if self.house.host is not None and self.config.home_assistant_satellite.enabled:
+            service = SatelliteService(self.house.host, self._stages, self.config.home_assistant_satellite)
             port = self.config.home_assistant_satellite.port
             await self._opener.open("satellite_port", partial(self._serve, "satellite_port", port, service.serve))
         listening = ", ".join(f"{name.removesuffix('_port')} {port}" for name, port in self.ports.items())
@@ -321,9 +284,9 @@ class Daemon:
         commands: dict[str, Command] = {
             "status": self._status_with_runs,
             "metrics": self._metrics,
-            "announce": self._announcer.announce,
+            "announce": self.house.announcer.announce,
         }
-        rooms = RoomCommands(self._controls)
+        rooms = RoomCommands(self.house.controls)
 
         async def serve(connection: Connection) -> None:
             # Without authentication, only this machine may open microphones, have addresses fetched, and reload.

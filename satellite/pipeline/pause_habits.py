@@ -5,7 +5,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 
 _COMMANDS = 10
 """The latest commands of a room that count, and of them the second longest pause: one alone is no habit."""

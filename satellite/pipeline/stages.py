@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields, replace
 
 from satellite.audio.pcm import BYTES_PER_SECOND, seconds_of
 from satellite.config.chat import ChatSettings, PhraseSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.config.rooms import HubSettings
 from satellite.config.settings import (
     Config,
     DeadlineSettings,
-    EndpointSettings,
     SttSettings,
     TtsSettings,
     VadSettings,

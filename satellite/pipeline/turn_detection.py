@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from satellite.config.settings import EndpointSettings
+from satellite.config.endpoint import EndpointSettings
 from satellite.pipeline.completeness import Completeness
 
 _ONSET_SECONDS = 0.09
