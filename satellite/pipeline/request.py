@@ -11,6 +11,13 @@ from satellite.events import RunEvent, RunIdentity, new_run_id
 
 _LOGGER = logging.getLogger(__name__)
 
+_LEVELS = {
+    "wake-not-detected": logging.DEBUG,
+    "stt-no-speech": logging.INFO,
+    "stt-no-text-recognized": logging.INFO,
+}
+"""Levels of the log where nothing is wrong: people speak without meaning the daemon."""
+
 _ORDER = (Stage.WAKE, Stage.STT, Stage.CHAT, Stage.TTS)
 
 
@@ -80,8 +87,9 @@ class RunRequest:
         """The run, as its events name it."""
         return RunIdentity(self.run_id, self.room)
 
-    def log(self, error: SatelliteError, stage: Stage, level: int = logging.WARNING) -> None:
+    def log(self, error: SatelliteError, stage: Stage) -> None:
         """Log a failure of the run."""
+        level = _LEVELS.get(error.code, logging.WARNING)
         fields = {"run": self.run_id, "room": self.room, "stage": stage.value, "code": error.code}
         _LOGGER.log(level, "run %s in %s: [%s] %s", self.run_id, self.room, error.code, error, extra=fields)
 

@@ -47,13 +47,6 @@ from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
 
-_LEVELS = {
-    "wake-not-detected": logging.DEBUG,
-    "stt-no-speech": logging.INFO,
-    "stt-no-text-recognized": logging.INFO,
-}
-"""Levels of the log where nothing is wrong: people speak without meaning the daemon."""
-
 
 class Run:
     """One run of a room; `execute` once."""
@@ -385,7 +378,7 @@ class Run:
 
     async def _emit_failure(self, error: SatelliteError) -> None:
         stage = error.stage if isinstance(error, StageError) else self._answer.stage if self._answer else self._stage
-        self._request.log(error, stage, _LEVELS.get(error.code, logging.WARNING))
+        self._request.log(error, stage)
         await self._emit(RunFailed(self._identity, stage, error.code, str(error)))
 
     async def _emit(self, step: RunEvent) -> None:
