@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,10 +19,12 @@ from satellite.rooms.esphome.esphome_room import EsphomeRoom
 from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import LinkState
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Duration
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
+from tests.doubles.esphome_player import MediaPlayer
 from tests.esphome_rooms import COMMAND, NOISE, LoudEngine, house, turn
 from tests.virtual_clock import ManualClock
 from tests.waiting import until
@@ -249,6 +252,38 @@ async def test_the_wake_words_of_the_house_are_downloaded_by_devices_that_can(tm
             assert device.downloaded == {"hey_house": bytes(range(200))}
         else:
             assert "does not know the wake word Hey House" in room.status().message
+
+
+async def test_a_device_that_cannot_fetch_is_connected_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "hey_house.json").write_text(json.dumps({"wake_word": "Hey House", "micro": {}}))
+    (tmp_path / "hey_house.tflite").write_bytes(b"model")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        own = house(wake={"custom_directory": str(tmp_path)}, media_port=taken.getsockname()[1])
+        async with EsphomeDevice() as device, own as home, home.room(device) as room:
+            assert room.state is LinkState.CONNECTED
+            with pytest.raises(SatelliteError, match="is another server running there"):
+                await room.announce(seconds_of_noise(1))
+
+
+async def test_a_sound_that_is_cut_off_does_not_stop_the_media_of_linux_voice_assistant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop = MediaPlayer.command
+    monkeypatch.setattr(MediaPlayer, "command", lambda self, name, announcement: stop(self, name, False))
+    monkeypatch.setattr(MediaPlayer, "state", property(lambda self: "PLAYING" if self.media.sounding else "IDLE"))
+    device = EsphomeDevice(formats=())
+    async with room_of(device) as room:
+        playing = asyncio.create_task(room.play(seconds_of_noise(60)))
+        await until(lambda: device.assistant.player.media.sounding)
+        announcing = asyncio.create_task(room.announce(seconds_of_noise(20)))
+        await until(lambda: device.assistant.player.announcements.sounding)
+        announcing.cancel()
+        await until(lambda: not device.assistant.player.announcements.sounding)
+        await asyncio.sleep(1)
+        assert device.assistant.player.media.sounding
+        assert await room.stop()
+        await playing
+        await until(lambda: not device.assistant.player.media.sounding)
 
 
 async def test_a_device_listens_again_after_a_question_that_was_heard_elsewhere() -> None:

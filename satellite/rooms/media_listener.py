@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from satellite.audio.pcm import AudioFormat
+from satellite.errors import CannotListen
 from satellite.net.binding import EVERYWHERE, bound, host_and_port
 from satellite.rooms.media import Container
 from satellite.rooms.media_stream import EncodedStream, open_encoder
@@ -96,6 +97,8 @@ class MediaListener:
     async def _base_url(self, peer: str, host: str | None) -> str:
         async with self._opening:
             everywhere, here = EVERYWHERE[":" in peer], local_address(peer)
+            if not host and here == everywhere:  # such as of a link-local address, whose interface is not known
+                raise CannotListen(f"it is not known at which address {peer} reaches this machine: media_host names it")
             at = everywhere if host or everywhere in self._listening else here
             if at not in self._listening:
                 await self._listen(at)

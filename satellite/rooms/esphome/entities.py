@@ -127,7 +127,9 @@ class Entities:
 
     def silence(self, *, announcement: bool) -> None:
         """Stop what the media player announces, or plays beside that."""
-        if self._player is not None:
+        # In linux-voice-assistant, which names no formats, it stops media in any case; a sound ends with its stream.
+        ends_media = announcement and self.played is _UNSAID and self._state is MediaPlayerState.PLAYING
+        if self._player is not None and not ends_media:
             stop = MediaPlayerCommand.STOP
             self._client.media_player_command(self._player.key, command=stop, announcement=announcement)
 

@@ -134,8 +134,9 @@ class EsphomeDevice:
         """
         words = await asyncio.to_thread(own_wake_words, self._context.stages.config.wake.custom_directory)
         url = ""
-        if words and self._context.media is not None:
-            url = await self._context.media.publish_files(files_of(words), self._address, host=self._room.media_host)
+        if words and (media := self._context.media) is not None:
+            with suppress(CannotListen):  # the answer reports it
+                url = await media.publish_files(files_of(words), self._address, host=self._room.media_host)
         try:
             known = await configured(self._client, words if url else [], url)
         except TimeoutAPIError:  # firmware before 2024.10 knows no such question
