@@ -1,12 +1,14 @@
 """Turns of ESPHome devices: their events and their order, what is heard and when, and that all of them end."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
 from satellite.rooms import media_listener
+from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.playback import SharedSound
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
@@ -184,6 +186,24 @@ async def test_the_room_that_hears_worse_is_told_so_quietly() -> None:
         await near.say(COMMAND)
         await near.until("RUN_END")
         assert "ERROR" not in names(near)
+
+
+async def test_the_wake_word_after_a_question_that_was_stopped_at_the_device_is_no_answer_to_it() -> None:
+    near, far = EsphomeDevice(), EsphomeDevice(name="far")
+    async with near, far, house(LoudEngine(answer=["Which one?"])) as home:
+        clock = asyncio.get_running_loop().time
+        home.context = replace(home.context, arbiter=Arbiter(0.3, now=clock))
+        async with home.room(near) as room, home.room(far):
+            await turn(near)
+            near.assistant.stop()
+            await asyncio.sleep(10)
+            assert room.current is not None
+            assert not room.current.active
+            assert await near.wake()
+            await until(lambda: near.streaming)
+            assert await far.wake()
+            await far.until("RUN_END")
+            assert names(far) == ["RUN_START", "ERROR", "RUN_END"]
 
 
 @pytest.mark.parametrize("has_button", [True, False])

@@ -217,7 +217,9 @@ class EsphomeDevice:
         modes.volume = modes.volume if self.entities.volume is None else self.entities.volume
 
     async def _begin(self, phrase: str) -> None:
-        self._follows, self._listens_again = self._listens_again, False
+        # Somebody may have stopped the answer at the device, which does not listen again then.
+        in_time = self.conversation.active or self.conversation.expects_command
+        self._follows, self._listens_again = self._listens_again and in_time, False
         if self._follows:
             # It says so at the moment at which it has played the answer: the run of that ends only now.
             await self.conversation.ended(_ENDING_SECONDS)
