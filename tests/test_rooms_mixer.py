@@ -149,6 +149,28 @@ async def test_other_media_takes_its_place_and_waits_for_what_is_said(tmp_path: 
         assert room.seconds() == pytest.approx(2 + 0.3 + 3 + 3 + 2, abs=0.2)
 
 
+async def test_of_media_that_waits_only_the_latest_is_played(tmp_path: Path) -> None:
+    async with scripted_room("satellite", scripted_stages(engine()), tmp_path) as room:
+        first = play(room, music(60))
+        await asyncio.sleep(2)
+        second, third = play(room, music(60)), play(room, music(3, loudness=2000))
+        await asyncio.wait_for(asyncio.gather(first, second, third), 5)
+        assert loudness(room, 1) == pytest.approx(2000, rel=0.02)
+        assert not await room.conversation.stop()
+
+
+async def test_media_that_waits_is_stopped(tmp_path: Path) -> None:
+    async with scripted_room("satellite", scripted_stages(engine()), tmp_path) as room:
+        room.announce(3)
+        await asyncio.sleep(1)
+        waiting = play(room, music(60))
+        await asyncio.sleep(0)
+        assert await room.conversation.stop()
+        await asyncio.wait_for(waiting, 5)
+        assert room.seconds() < 2
+        assert room.conversation.sounding is None
+
+
 async def test_what_is_said_goes_on_when_media_ends(tmp_path: Path) -> None:
     async with scripted_room("satellite", scripted_stages(engine("One two three four.")), tmp_path) as room:
         playing = play(room, music(60))

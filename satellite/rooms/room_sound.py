@@ -55,6 +55,9 @@ class RoomSound:
             self._media_playback = Playback(self._media_output, self._media_ahead_seconds)
         self._mixer: Mixer | None = None
         self._media_turn = asyncio.Lock()
+        self._wanted_media: object = None
+        """What is played, or waits until it can begin: the latest."""
+
         self._media_task: asyncio.Task[None] | None = None
         self._voice: Playback | Mixer = self._playback
         """What plays answers and announcements."""
@@ -239,15 +242,21 @@ class RoomSound:
         """
         self.check_plays()
         self.stop_media()
-        async with self._media_turn:
-            await self._begin_media()
-            assert self._mixer is not None
-            self._media_task = task = begin_task(self._mixer.run(media), "media")
-            task.add_done_callback(self._media_ended)
-            try:
-                await asyncio.wait([task])
-            finally:
-                self.stop_media()  # cancelled; what is being said goes on
+        self._wanted_media = media
+        try:
+            async with self._media_turn:
+                mixer = await self._begin_media(media)
+                if mixer is None:
+                    return
+                self._media_task = task = begin_task(mixer.run(media), "media")
+                task.add_done_callback(self._media_ended)
+                try:
+                    await asyncio.wait([task])
+                finally:
+                    mixer.stop()  # cancelled; what is being said goes on
+        finally:
+            if self._wanted_media is media:
+                self._wanted_media = None
         if task.cancelled():
             raise SatelliteError("the room has gone", code="room-unreachable")
         task.result()
@@ -255,28 +264,30 @@ class RoomSound:
             raise SatelliteError(self._media_output.trouble, code="room-unreachable")
 
     def stop_media(self) -> bool:
-        """End media; return whether there was any."""
-        playing = self.plays_media
+        """End media, also such as waits until it can begin; return whether there was any."""
+        there_was = self.plays_media or self._wanted_media is not None
+        self._wanted_media = None
         if self._mixer is not None:
             self._mixer.stop()
-        return playing
+        return there_was
 
     @property
     def plays_media(self) -> bool:
         """Whether media is played."""
         return self._mixer is not None and self._mixer.playing
 
-    async def _begin_media(self) -> None:
-        """Have a mixer; where it takes what is said, only once nothing is being said."""
+    async def _begin_media(self, media: SharedSound) -> Mixer | None:
+        """Return a mixer, where it takes what is said only once nothing is said; None if `media` is not wanted."""
         if self._media_task is not None and not self._media_task.done():
             await asyncio.wait([self._media_task])  # it was cancelled while something was said
-        if not self._mixes:
+        if not self._mixes and self._wanted_media is media:
             self._mixer = self._new_mixer()
-        while self._mixer is None:
+        while self._wanted_media is media and self._mixer is None:
             await self._free.wait()
             async with self._foreground:
-                if self._free.is_set():
+                if self._free.is_set() and self._wanted_media is media:
                     self._mixer = self._voice = self._new_mixer()
+        return self._mixer
 
     def _new_mixer(self) -> Mixer:
         return Mixer(self._media_playback, self._media_output.media_format, self._ducks)
