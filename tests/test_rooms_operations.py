@@ -93,6 +93,42 @@ async def test_whoever_gives_up_a_question_leaves_the_room_as_it_was(tmp_path: P
         await until(lambda: bool(heard.asked))
 
 
+async def test_two_who_wait_to_listen_do_so_one_after_the_other(tmp_path: Path) -> None:
+    async with scripted_room("satellite", scripted_stages(engine()), tmp_path) as room:
+        room.say(*COMMAND)
+        await until(lambda: room.conversation.sounding == "answer")
+        asking = [asyncio.create_task(asked(room, None)) for _ in range(2)]
+        for said in asking:
+            await until(lambda: room.conversation.activity == "listening")
+            room.said = b""
+            room.say(speech(30), silence(60))
+            assert await said == ("Yes, please.", "en")
+
+
+async def test_a_stop_ends_waiting_for_a_device_to_listen(tmp_path: Path) -> None:
+    async with scripted_room("speech", scripted_stages(engine()), tmp_path) as room:
+        asking = asyncio.create_task(asked(room, None))
+        await asyncio.sleep(0.5)
+        began = asyncio.get_running_loop().time()
+        assert await room.conversation.stop()
+        assert (await asking)[0] == "stt-stream-failed"
+        await room.conversation.announce(tone(1))
+        assert asyncio.get_running_loop().time() - began == pytest.approx(1, abs=0.2)
+        assert not await room.conversation.stop()
+
+
+@pytest.mark.parametrize("what", ["start", "ask"])
+async def test_what_a_muted_room_cannot_do_ends_nothing_there(what: str, tmp_path: Path) -> None:
+    async with scripted_room("satellite", scripted_stages(engine()), tmp_path) as room:
+        await room.conversation.set_muted(True)
+        announcing = room.announce(10)
+        await asyncio.sleep(2)
+        with pytest.raises(SatelliteError, match="muted"):
+            await (room.conversation.start() if what == "start" else room.conversation.ask(tone(1)))
+        await announcing
+        assert room.seconds() == pytest.approx(10, abs=0.1)
+
+
 @pytest.mark.parametrize("transport", STREAMING)
 @pytest.mark.parametrize("during", ["nothing", "an announcement", "an answer"])
 async def test_a_room_listens_when_it_is_started(transport: str, during: str, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class Conversation(RunChain):
         Without a `question` it only listens. Raises `SatelliteError`: a run's codes, such as `stt-no-speech`;
         `room-cannot-start`; `room-busy` if somebody has begun to speak with the room instead.
         """
-        self._check_no_call()
+        self._check_listens()
         if question is None:
             await self._sound.take_turn()
         elif not await self._sound.announce(question, Sounding.ANNOUNCEMENT, hold=True):
@@ -161,7 +161,7 @@ class Conversation(RunChain):
 
         Raises `SatelliteError` (`room-cannot-start`) where that is impossible.
         """
-        self._check_no_call()
+        self._check_listens()
         self._sound.hold()
         self._sound.end_announcement()
         self.silence_ringing()
@@ -176,6 +176,10 @@ class Conversation(RunChain):
         stopped = self._sound.end_announcement(stopped=True) or stopped
         stopped = self._sound.stop_media() or stopped
         stopped = self.silence_ringing() or stopped
+        if self._task is None and self.expects_command:  # it is about to listen, or somebody may answer a question
+            self._expected.put(None)
+            self._rest()
+            stopped = True
         if (self.engaged or self._sound.sounding is Sounding.ANSWER) and self._run is not None:
             stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
         return stopped
@@ -238,8 +242,7 @@ class Conversation(RunChain):
 
     async def _open_microphone(self, command: Expectation | None = None) -> None:
         """Have the device begin to stream, for a `command`."""
-        if self.modes.muted:
-            raise SatelliteError(f"{self.room.name} is muted", code="room-cannot-start")
+        self._check_not_muted()
         await self._end_chain()
         await self._sound.silence_answer()
         if command is not None:
@@ -277,9 +280,14 @@ class Conversation(RunChain):
         self._side.call.end(reason)
         return True
 
-    def _check_no_call(self) -> None:
+    def _check_listens(self) -> None:
         if self._side is not None:
             raise SatelliteError(f"{self.room.name} is in a call", code="room-busy")
+        self._check_not_muted()
+
+    def _check_not_muted(self) -> None:
+        if self.modes.muted:
+            raise SatelliteError(f"{self.room.name} is muted", code="room-cannot-start")
 
     async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
         """Run, and end media if all that was said was "stop"."""

@@ -44,6 +44,7 @@ class Expectation:
             self.heard.set_result(outcome)
         else:
             self.heard.set_exception(outcome or SpeechToTextError("the room was interrupted", kind="stream-failed"))
+        self.begun.set()  # who waits for that need not wait any longer
 
 
 class Expectations:

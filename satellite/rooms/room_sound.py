@@ -101,7 +101,8 @@ class RoomSound:
 
     async def take_turn(self) -> None:
         """Wait until an announcement may be heard, and hold others, as `hold` does."""
-        await self._free.wait()
+        while not self._free.is_set():  # another who waited may have taken it
+            await self._free.wait()
         self.hold()
 
     def set_volume(self, volume: float) -> None:

@@ -130,10 +130,14 @@ class Room {
   }
 
   #mute(muted) {
-    this.#settings.set("muted", muted);
-    if (this.#microphone) this.#microphone.muted = muted;
+    this.#muted(muted);
     this.#link.send({ type: "mute", muted });
     this.#draw();
+  }
+
+  #muted(muted) {
+    this.#settings.set("muted", muted);
+    if (this.#microphone) this.#microphone.muted = muted;
   }
 
   #turn(volume) {
@@ -178,7 +182,7 @@ class Room {
     if (frame.activity) this.#activity = ACTIVITIES[frame.activity] ?? "starting";
     const takes = {
       welcome: () => this.#welcome(frame),
-      muted: () => frame.muted !== this.#settings.get("muted") && this.#mute(frame.muted),
+      muted: () => this.#muted(frame.muted), // without an answer: the daemon's and ours could follow each other for ever
       volume: () => this.#turned(frame.volume),
       timer: () => this.#timers.take(frame),
       sound: () => this.#begins(frame),
