@@ -87,6 +87,16 @@ async def test_each_failure_has_its_code_and_status(home: House, http: httpx.Asy
     assert refusal(await http.post(f"{ROOM}/ask", json={"text": "Shall I?"})) == (422, "stt-no-speech")
 
 
+async def test_a_room_that_goes_meanwhile_is_no_fault_of_the_server(
+    home: House, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave() -> None:
+        await home.browsers.hub.remove(home.rooms["kitchen"])
+
+    monkeypatch.setattr(home.rooms["kitchen"], "start", leave)
+    assert refusal(await http.post(f"{ROOM}/start")) == (503, "room-unreachable")
+
+
 async def test_whoever_leaves_a_question_ends_it(home: House, http: httpx.AsyncClient) -> None:
     asking = asyncio.create_task(http.post(f"{ROOM}/ask", json={"text": "Hello?"}))
     await until(lambda: ("ask ended",) in home.rooms["kitchen"].done)

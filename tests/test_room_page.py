@@ -200,9 +200,32 @@ def test_a_timer_is_shown_and_its_ring_stopped(daemon: RunningDaemon, browser: B
         expect(page.locator("#timers > li")).to_have_count(0)
 
 
+def test_a_room_that_is_not_configured_sets_a_timer_by_voice(daemon: RunningDaemon, browser: Browser, url: str) -> None:
+    scheduler = daemon.daemon.timer_scheduler
+    assert scheduler is not None
+    with room(browser, url, "cellar") as page:
+        say(page, NABU, GAP, read_wav(DATA / "commands" / "set_a_timer_for_1_hour.wav"), bytes(BYTES_PER_SECOND))
+        expect(page.locator("#timers > li")).to_have_count(1)
+        assert [timer.place for timer in scheduler.timers.all()] == ["cellar"]
+
+        async def cancel() -> None:
+            for timer in scheduler.timers.all():
+                scheduler.timers.cancel(timer)
+
+        daemon.call(cancel())
+
+
 def test_mute_and_volume(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     with room(browser, url, "attic") as page:
         there = daemon.daemon.house.hub.room("attic")
+        page.evaluate("""() => {
+          const { send } = WebSocket.prototype;
+          globalThis.mutes = 0;
+          WebSocket.prototype.send = function (data) {
+            mutes += String(data).includes("mute");
+            return send.call(this, data);
+          };
+        }""")
         page.get_by_role("button", name="Mute").click()
         become(page, "muted")
         eventually(lambda: there.status().muted)
@@ -212,6 +235,7 @@ def test_mute_and_volume(daemon: RunningDaemon, browser: Browser, url: str) -> N
         expect(page.locator("#heard")).to_be_empty()
         daemon.call(there.set_muted(False))
         become(page, "waiting")
+        assert page.evaluate("mutes") == 1, "an answer to what the daemon sets could go to and fro for ever"
         page.locator("#volume").fill("40")
         eventually(lambda: there.status().volume == 0.4)
         daemon.call(there.set_volume(0.8))

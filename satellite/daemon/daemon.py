@@ -85,7 +85,13 @@ class Daemon:
 
         self._responders, self._stages = self._built_stages()
         self.house = House(
-            config, self._places.host, self._stages, self.bus, self.timer_scheduler, free_ports=free_ports
+            config,
+            self._places.host,
+            self._stages,
+            self.bus,
+            self.timer_scheduler,
+            self._know_rooms,
+            free_ports=free_ports,
         )
         self.runs = RunHistory(self.bus, kept=config.http.runs_kept, transcripts=config.http.keep_transcripts)
         self._certificate = server_certificate(config)
@@ -210,7 +216,7 @@ class Daemon:
         """
         self.config, left = merge(self.config, config)
         self._stages.config = RunConfig.of(self.config)
-        self._responders.configure(self._places)
+        self._know_rooms()
         await self.house.apply(self.config)
         if self._certificate is not None and "http" in self.ports:
             await self._certificate.read_again()
@@ -304,6 +310,10 @@ class Daemon:
     async def _metrics(self, _request: dict[str, object]) -> dict[str, object]:
         metrics = await imported("satellite.monitoring.metrics")
         return {"text": metrics.exposition(await self._status.now(), self._queues(), AudioInbox.dropped_in_all_seconds)}
+
+    def _know_rooms(self) -> None:
+        """Have commands know the rooms that are configured, and the browsers that are rooms now."""
+        self._responders.configure(Places.of(self.config, self.house.browsers.settings))
 
     @property
     def _places(self) -> Places:

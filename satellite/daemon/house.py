@@ -33,10 +33,14 @@ class House:
         stages: Stages,
         bus: RunBus,
         scheduler: TimerScheduler | None,
+        changed: Callable[[], None],
         *,
         free_ports: bool,
     ) -> None:
-        """Build the rooms of `config`, and that of this machine if it has one, `host`."""
+        """Build the rooms of `config`, and that of this machine if it has one, `host`.
+
+        `changed` is called when a browser has become a room, or is none any more.
+        """
         self._stages = stages
         self._configured = config.rooms
         self._media = MediaListener(0 if free_ports else config.hub.media_port)
@@ -54,7 +58,7 @@ class House:
         self._sources = MediaSources(self._settings)
         self.announcer = Announcer(self.hub, stages, self._sources)
         self.controls = RoomControls(self.hub, self.announcer, self._sources, self._intercom, self._settings)
-        self.browsers = BrowserRooms(self.hub, context, lambda: self._configured)
+        self.browsers = BrowserRooms(self.hub, context, lambda: self._configured, changed)
 
     @property
     def end_steps(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:

@@ -34,10 +34,12 @@ class Places:
     """How Home Assistant knows the host's room."""
 
     @classmethod
-    def of(cls, config: Config) -> "Places":
-        """Return the rooms of a whole configuration."""
+    def of(cls, config: Config, browsers: Sequence[RoomSettings] = ()) -> "Places":
+        """Return the rooms of a whole configuration, and those of `browsers` that are not configured."""
         host = config.host_room if config.microphone.given else None
-        return cls(config.rooms, host, config.home_assistant_satellite)
+        known = {room.name for room in config.rooms}
+        others = [room for room in browsers if room.name not in known]
+        return cls([*config.rooms, *others], host, config.home_assistant_satellite)
 
     @property
     def all(self) -> list[RoomSettings]:

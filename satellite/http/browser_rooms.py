@@ -47,9 +47,19 @@ _TOO_MUCH = 1008
 class BrowserRooms:
     """The rooms of all pages that are connected."""
 
-    def __init__(self, hub: Hub, context: RoomContext, configured: Callable[[], Sequence[RoomSettings]]) -> None:
-        """Add rooms to `hub`, with the settings that `configured()` has for their names, if any."""
+    def __init__(
+        self,
+        hub: Hub,
+        context: RoomContext,
+        configured: Callable[[], Sequence[RoomSettings]],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Add rooms to `hub`, with the settings that `configured()` has for their names, if any.
+
+        `changed` is called when a room has come or gone.
+        """
         self.hub = hub
+        self._changed = changed
         self._context = context
         self._configured = configured
         self._pages: dict[str, PageSession] = {}
@@ -72,13 +82,22 @@ class BrowserRooms:
             room = BrowserRoom(page, settings, self._context, self._remembered(name, frame), page.address)
             self.hub.add(room)
             self._pages[name] = page
+            self._changed()
         return room
 
     async def leave(self, page: "PageSession", room: BrowserRoom) -> None:
         """Take a room out of the hub."""
         if self._pages.get(room.settings.name) is page:
             del self._pages[room.settings.name]
-        await self.hub.remove(room)
+        try:
+            await self.hub.remove(room)
+        finally:
+            self._changed()
+
+    @property
+    def settings(self) -> list[BrowserRoomSettings]:
+        """Return the settings of the rooms that are there now."""
+        return [room.settings for room in self.hub.rooms if isinstance(room.settings, BrowserRoomSettings)]
 
     def apply(self) -> None:
         """Have pages whose settings have changed connect again."""

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query, Request
 from starlette.responses import Response
 
+from satellite.errors import SatelliteError
 from satellite.http.context import Context
 from satellite.http.dependencies import Parts
 from satellite.http.error_codes import HttpError
@@ -122,5 +123,7 @@ async def broadcast(room: RoomName, request: BroadcastRequest, context: Parts) -
 
 
 def _state(context: Context, room: str) -> Response:
-    (state,) = [one for one in context.status.rooms() if one.room == room]
-    return json_response(as_json(state))
+    for state in context.status.rooms():
+        if state.room == room:
+            return json_response(as_json(state))
+    raise SatelliteError(f"{room} has gone meanwhile", code="room-unreachable")  # a browser, or a room that is removed
