@@ -228,6 +228,18 @@ async def test_other_settings_have_the_page_connect_again(tmp_path: Path) -> Non
             assert (await tablet.until("welcome"))["wake_words"] == ["okay_nabu"]
 
 
+async def test_a_name_that_is_configured_for_another_room_is_let_go(tmp_path: Path) -> None:
+    async with house(scripted_stages(engine()), tmp_path) as there, page(there) as tablet:
+        await tablet.until("welcome")
+        there.configured.append(WyomingRoomSettings(name="tablet", uri="tcp://127.0.0.1:1"))
+        await there.hub.apply(there.configured)
+        there.browsers.apply()
+        await tablet.connection.wait_closed()
+        await until(lambda: there.names() == ["tablet"])
+        async with page(there) as again:
+            assert (await again.until("error"))["code"] == "room-name-taken"
+
+
 @pytest.mark.parametrize(
     "frame",
     ["", "{", "[]", '{"type": "sing"}', '{"type": "join"}', '{"type": "join", "room": ""}', '{"type": "start"}',

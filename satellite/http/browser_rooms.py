@@ -100,9 +100,10 @@ class BrowserRooms:
         return [room.settings for room in self.hub.rooms if isinstance(room.settings, BrowserRoomSettings)]
 
     def apply(self) -> None:
-        """Have pages whose settings have changed connect again."""
-        for page in list(self._pages.values()):
-            if page.room is not None and self._settings(page.room.settings.name) != page.room.settings:
+        """Have pages whose settings have changed, or whose name is another room's now, connect again."""
+        taken = {room.name for room in self._configured() if not isinstance(room, BrowserRoomSettings)}
+        for name, page in list(self._pages.items()):
+            if page.room is not None and (name in taken or self._settings(name) != page.room.settings):
                 page.end(SETTINGS_CHANGED)
 
     def _settings(self, name: str) -> BrowserRoomSettings:
