@@ -33,6 +33,7 @@ from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaSources
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, RoomStatus
+from satellite.rooms.room_sound import Sounding
 from satellite.services.session import ALL_STAGES, Session
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import AllowedNetworks, Server
@@ -111,6 +112,7 @@ class ScriptedHouseRoom:
             capabilities=self.capabilities,
             muted=self.muted,
             volume=self.volume,
+            sounding=Sounding.MEDIA if self.done and self.done[-1] == ("play",) else None,
         )
 
     async def _play(self, how: str, sound: SharedSound) -> None:

@@ -101,6 +101,17 @@ async def test_a_room_that_cannot_be_heard_is_reported() -> None:
     assert output.trouble == "kitchen is off"
 
 
+@pytest.mark.virtual_clock
+async def test_a_sound_does_not_wait_for_the_end_of_a_call_in_the_other_room() -> None:
+    output = RoomOutput(lambda sound: asyncio.sleep(900))
+    playback = Playback(output, lambda: 0.5)
+    await playback.play(FORMAT, _TONE)
+    began = asyncio.get_running_loop().time()
+    await playback.finish()
+    assert asyncio.get_running_loop().time() - began < 60
+    assert output.trouble == "somebody speaks with the room where it was to be heard"
+
+
 async def test_media_of_a_room_is_that_of_the_room_where_it_is_heard(tmp_path: Path) -> None:
     async with house("bath", "kitchen") as home:
         home.rooms["bath"].settings = RoomSettings(name="bath", speaker=ELSEWHERE)
@@ -108,6 +119,9 @@ async def test_media_of_a_room_is_that_of_the_room_where_it_is_heard(tmp_path: P
         await controls.play(["bath"], MediaReference(data=await sound_file("wav")))
         await until(lambda: home.rooms["kitchen"].done == [("play",), ("play ended",)])
         assert home.rooms["bath"].done == []
+        home.rooms["kitchen"].done.append(("play",))
+        assert await controls.stop("bath")
+        assert home.rooms["kitchen"].done[-1] == ("stop",)
 
 
 class Player:

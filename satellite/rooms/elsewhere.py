@@ -18,6 +18,9 @@ _PLAYER_FORMAT = AudioFormat(48_000)
 _PLAYER_SECONDS = 10.0
 """How long a player may take to begin: some are groups that have to agree first, or speakers that wake up."""
 
+_TURN_SECONDS = 30.0
+"""How long a sound may wait for its turn in another room, which may be in a call."""
+
 
 class MediaPlayers(Protocol):
     """The media players of Home Assistant."""
@@ -95,7 +98,10 @@ class RoomOutput:
     async def played(self, left_seconds: float) -> None:
         """Wait until it was heard there."""
         if self._playing is not None:
-            await asyncio.wait([self._playing])
+            done, _ = await asyncio.wait([self._playing], timeout=left_seconds + _TURN_SECONDS)
+            if not done:
+                self.drop()
+                self.trouble = "somebody speaks with the room where it was to be heard"
 
     def drop(self) -> None:
         """Silence it there."""
