@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -13,6 +14,7 @@ from satellite.errors import SatelliteError
 from satellite.rooms.candidates import Candidate, CandidateState, named_in
 from satellite.rooms.esphome.provisioning import checked_key, connected, new_key, provision
 from satellite.rooms.examination import examine
+from satellite.system import logs
 from satellite.wire.browsing import DeviceKind, FoundDevice
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_wire import NO_KEY
@@ -158,3 +160,15 @@ async def test_a_room_is_not_disturbed_where_it_is_named_in_another_way(host: st
         one = FoundDevice(DeviceKind.ESPHOME, "kitchen", (host,), device.port)
         (candidate,) = await examine([one], [f"esphome://{room}:{device.port}", "browser:"], [])
         assert (candidate.state, list(device.taken)) == (CandidateState.OURS, [])
+
+
+async def test_a_new_key_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    before, key = logging.getLogger().level, new_key()
+    logs.set_level("debug")
+    try:
+        async with EsphomeDevice(key=NO_KEY) as device:
+            await provision(await examined(device), key)
+            assert (await examined(device, key)).key == key
+    finally:
+        logs.set_level(logging.getLevelName(before).lower())
+    assert key not in caplog.text

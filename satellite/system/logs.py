@@ -25,7 +25,10 @@ NOISY = ("httpx", "httpcore", "ollama", "zeroconf", "huggingface_hub", "filelock
 """Libraries that log below warning only at debug."""
 
 REPORTED = ("aioesphomeapi",)
-"""Libraries whose warnings the daemon puts into words itself: they log errors only, but at debug."""
+"""Libraries whose warnings the daemon puts into words itself: they log errors only, but at debug.
+
+Even then not all: at its own debug aioesphomeapi logs every message, with new encryption keys and all audio.
+"""
 
 
 TOLD = ("aioesphomeapi.outgoing_connection",)
@@ -48,7 +51,7 @@ def set_level(level: str) -> None:
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     for reported in REPORTED:
-        logging.getLogger(reported).setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
+        logging.getLogger(reported).setLevel(logging.INFO if level == "debug" else logging.ERROR)
     for told in TOLD:
         logging.getLogger(told).setLevel(level.upper())
 
