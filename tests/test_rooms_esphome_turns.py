@@ -280,9 +280,8 @@ async def test_an_answer_that_comes_after_its_address_has_expired_ends_the_turn(
         assert "stopped fetching" in room.status().message
 
 
-@pytest.mark.parametrize("speed", [9_000.0, 60_000.0])
-async def test_a_device_that_fetches_slowly_hears_it_all_the_same(speed: float) -> None:
-    async with EsphomeDevice(fetch_bytes_per_second=speed, fetches=2) as device, house() as home, home.room(device):
+async def test_a_device_that_fetches_slowly_hears_it_all_the_same() -> None:
+    async with EsphomeDevice(fetch_bytes_per_second=9_000.0, fetches=2) as device, house() as home, home.room(device):
         await turn(device)
         await until(lambda: device.state is State.IDLE)
         assert device.heard[-1].seconds > 4
