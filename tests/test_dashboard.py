@@ -126,10 +126,11 @@ def test_speaking_interrupts_the_answer(browser: Browser, url: str) -> None:
         expect(page.locator("#log .said.you")).to_have_count(2)
         become(page, "Answering")
         page.get_by_role("button", name="Interrupt").click()
-        become(page, "Listening")
+        expect(page.locator("#runs > li[data-outcome=cancelled]").first).to_be_visible()
+        # The microphone goes on speaking: on a busy machine it has its answer before the test looks again.
+        expect(page.locator("#talk-state")).to_have_text(re.compile("Listening|Thinking|Answering"))
         page.keyboard.press("Escape")
         become(page, "Ready")
-        expect(page.locator("#runs > li[data-outcome=cancelled]").first).to_be_visible()
 
 
 def test_words_stream_in(browser: Browser, url: str) -> None:

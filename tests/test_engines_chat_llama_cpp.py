@@ -293,10 +293,11 @@ async def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
 
 
 @asynccontextmanager
-async def unloaded() -> AsyncIterator[LlamaCppChat]:
+async def unloaded(parallel: int = 6) -> AsyncIterator[LlamaCppChat]:
     """A model that is to be loaded; it leaves no process behind."""
     before = psutil.Process().children()
-    chat = LlamaCppChat(LocalSettings(type="local"), ChatSettings(), silence_seconds=SILENCE_SECONDS)
+    settings = LocalSettings(type="local", parallel=parallel)
+    chat = LlamaCppChat(settings, ChatSettings(), silence_seconds=SILENCE_SECONDS)
     yield chat
     await chat.close()
     assert psutil.Process().children() == before
@@ -367,7 +368,7 @@ async def served_by(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     """A model whose process runs `program` in the place of llama.cpp."""
     (folder / "program.py").write_text(program)
     monkeypatch.setattr(llama_process, "_PROGRAM", folder / "program.py")
-    async with unloaded() as chat:
+    async with unloaded(parallel=1) as chat:
         yield chat
 
 

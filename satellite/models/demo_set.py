@@ -1,12 +1,14 @@
-"""The demo set: a small model of every kind, out of wheels; what `listed.yaml` says of these and of others."""
+"""The demo set: a small model of every kind, out of wheels; what `listed.toml` says of these and of others."""
 
+import importlib.resources
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from satellite.languages import WHISPER, read_yaml
+from satellite.languages import WHISPER
 from satellite.models.spec import File, HubSource, Kind, ModelSpec, PackageSource, Wheel, WheelSource
 
-LISTED = read_yaml("satellite.models", "listed.yaml")
+LISTED = tomllib.loads((importlib.resources.files("satellite.models") / "listed.toml").read_text("utf-8"))
 
 WAKE_WORDS: Mapping[str, Mapping[str, str]] = LISTED["wake_words"]
 """Name and spoken phrase of the wake words that come with each engine."""
