@@ -12,11 +12,11 @@ from functools import partial
 
 from satellite.config.settings import Config, WyomingSettings
 from satellite.daemon.assembly import Assembly
-from satellite.daemon.house import House
 from satellite.daemon.https import server_certificate
 from satellite.daemon.reload import merge
 from satellite.daemon.responders import Places, Responders
 from satellite.daemon.room_commands import RoomCommands
+from satellite.daemon.room_parts import RoomParts
 from satellite.daemon.startup import Startup
 from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.protocols import VoiceChoice
@@ -84,7 +84,7 @@ class Daemon:
         """The timers of the house; None where commands are disabled."""
 
         self._responders, self._stages = self._built_stages()
-        self.house = House(
+        self.house = RoomParts(
             config,
             self._places.host,
             self._stages,

@@ -23,7 +23,7 @@ from satellite.skills.home_assistant.players import HomeAssistantPlayers
 from satellite.skills.timers.scheduler import TimerScheduler
 
 
-class House:
+class RoomParts:
     """Builds what has to do with rooms, and ends it."""
 
     def __init__(
