@@ -203,10 +203,10 @@ async def barge_in(
     )
 
 
-async def answers(
-    house: House, sounds: Sounds, together: int, *, repeats: int, on_progress: Callable[[int, int], None]
-) -> tuple[Compared, list[str]]:
-    """Ask the same questions in one room after the other, and in so many rooms at once; return what went wrong too."""
+async def asked(
+    house: House, sounds: Sounds, together: int, repeats: int, on_progress: Callable[[int, int], None]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what a house tells of the same questions in one room after the other, and in so many rooms at once."""
     everyone = range(together)
     alone: list[dict[str, Any]] = []
     at_once: list[dict[str, Any]] = []
@@ -215,6 +215,14 @@ async def answers(
             on_progress(number * together + room, repeats * together)
             alone += await house.do(sounds.request("ask", [room], [room]))
         at_once += await house.do(sounds.request("ask", everyone, everyone))
+    return alone, at_once
+
+
+async def answers(
+    house: House, sounds: Sounds, together: int, *, repeats: int, on_progress: Callable[[int, int], None]
+) -> tuple[Compared, list[str]]:
+    """Ask the same questions in one room after the other, and in so many rooms at once; return what went wrong too."""
+    alone, at_once = await asked(house, sounds, together, repeats, on_progress)
     failures = [f"rooms: no answer: {one['text']}" for one in (*alone, *at_once) if one["failed"]]
     try:
         return Compared(

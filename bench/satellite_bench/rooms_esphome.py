@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from satellite.errors import SatelliteError
-from satellite_bench.rooms import EsphomeFigures, Sounds
+from satellite_bench.rooms import EsphomeFigures, Sounds, asked
 from satellite_bench.rooms_house import House
 from satellite_bench.stats import Summary, summarise
 
@@ -16,14 +16,7 @@ async def turns(
     house: House, sounds: Sounds, together: int, *, repeats: int, on_progress: Callable[[int, int], None]
 ) -> tuple[EsphomeFigures, list[str]]:
     """Ask in one room after the other, and in so many at once; return what went wrong too."""
-    everyone = range(together)
-    alone: list[dict[str, Any]] = []
-    at_once: list[dict[str, Any]] = []
-    for number in range(repeats):
-        for room in everyone:
-            on_progress(number * together + room, repeats * together)
-            alone += await house.do(sounds.request("ask", [room], [room]))
-        at_once += await house.do(sounds.request("ask", everyone, everyone))
+    alone, at_once = await asked(house, sounds, together, repeats, on_progress)
     failures = [f"rooms: no answer in an ESPHome room: {one['text']}" for one in (*alone, *at_once) if one["failed"]]
     heard = [one for one in alone if not one["failed"]]
     try:
