@@ -22,7 +22,7 @@ from satellite.rooms.room import LinkState
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_wire import Channel, Message, name_of
 from tests.esphome_rooms import KEY, house, key_file, turn
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -233,6 +233,23 @@ async def test_a_device_may_be_named() -> None:
             assert room.state is LinkState.CONNECTED
         async with home.room(device, uri="esphome://nobody.invalid") as room:
             assert room.summary == "kitchen: nobody.invalid is unknown in the network; is it switched on?"
+
+
+@pytest.mark.slow
+def test_a_device_fetches_where_it_is_reached_at_a_link_local_address_and_where_it_moves() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.link_local"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        *["fe80::1%lo http://127.0.0.1 kitchen is connected"] * 2,
+        "127.0.0.2 http://127.0.0.1 voice is connected",
+        "127.0.0.3 http://127.0.0.1 voice is connected",
+    ]
 
 
 def test_a_device_is_one_room_however_its_address_is_written() -> None:

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 
 import av
 import httpx
+import ifaddr
 import numpy as np
 import pytest
 
 from satellite.audio.pcm import AudioFormat
+from satellite.errors import CannotListen
+from satellite.net.link_local import on_link
 from satellite.rooms import media_listener, media_stream
 from satellite.rooms.media import Container
 from satellite.rooms.media_listener import MediaListener, local_address
@@ -185,6 +188,41 @@ async def test_the_address_is_that_by_which_the_device_is_reached(listener: Medi
     assert httpx.URL(await listener.publish_files({}, "::1")).host == "::1"
     named = await listener.publish_files({}, HERE, host="satellite.example")
     assert httpx.URL(named).host == "satellite.example"
+
+
+def link(name: str, index: int, *addresses: str) -> ifaddr.Adapter:
+    ips = [ifaddr.IP((ip, 0, index) if ":" in ip else ip, int(prefix), name) for ip, _, prefix in
+           (address.partition("/") for address in addresses)]  # fmt: skip
+    return ifaddr.Adapter(name, name, ips, index)
+
+
+@pytest.mark.parametrize(
+    ("peer", "here"),
+    [
+        ("fe80::5%eth0", "192.0.2.9/24"),
+        ("fe80::5%2", "192.0.2.9/24"),
+        ("fe80::5%wlan0", "2001:db8::9/64"),
+        ("fe80::5%eth1", None),
+        ("fe80::5%gone", None),
+        ("fe80::5", None),  # on which of the links?
+    ],
+)
+async def test_who_has_a_link_local_address_is_told_another_one_on_its_link(
+    listener: MediaListener, monkeypatch: pytest.MonkeyPatch, peer: str, here: str | None
+) -> None:
+    links = [
+        link("lo", 1, "127.0.0.1/8", "::1/128"),
+        link("eth0", 2, "fe80::1/64", "fd00::9/64", "192.0.2.9/24"),
+        link("wlan0", 3, "fe80::1/64", "2001:db8::9/128"),
+        link("eth1", 4, "fe80::1/64"),
+    ]
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: links)
+    assert str(on_link(peer)) == str(here)
+    if here is None:
+        with pytest.raises(CannotListen, match=f"address {peer} reaches this machine: no other address .* media_host"):
+            await listener.publish_files({}, peer)
+    del links[2:]
+    assert str(on_link("fe80::5")) == "192.0.2.9/24"
 
 
 async def test_one_port_serves_devices_with_an_address_of_their_own_and_without() -> None:

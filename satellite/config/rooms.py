@@ -123,7 +123,7 @@ class EsphomeRoomSettings(RoomSettings):
         """Host and port of the device."""
         parts = urlsplit(self.uri)
         assert parts.hostname is not None
-        return parts.hostname, parts.port or _ESPHOME_PORT
+        return parts.hostname.replace("%25", "%"), parts.port or _ESPHOME_PORT  # as URLs write the interface
 
 
 class BrowserRoomSettings(RoomSettings):

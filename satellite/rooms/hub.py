@@ -8,6 +8,7 @@ from satellite.errors import SatelliteError, shown
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.esphome_room import EsphomeRoom
 from satellite.rooms.esphome.incoming import IncomingDevices
+from satellite.rooms.esphome.mdns import SharedMdns
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import Room, RoomStatus, is_heard
 from satellite.rooms.wyoming import WyomingRoom
@@ -30,6 +31,7 @@ class Hub:
         """
         self._context = context
         self._incoming = incoming
+        self._mdns = SharedMdns()
         self._others = list(others)
         self.satellites = [self._room(one) for one in _dialled(rooms)]
         self._tasks: dict[Room, Supervised] = {}
@@ -107,7 +109,7 @@ class Hub:
 
     def _room(self, settings: DialledRoomSettings) -> WyomingRoom | EsphomeRoom:
         if isinstance(settings, EsphomeRoomSettings):
-            return EsphomeRoom(settings, self._context, self._incoming)
+            return EsphomeRoom(settings, self._context, self._incoming, self._mdns)
         return WyomingRoom(settings, self._context)
 
     def _begin(self, room: Room) -> None:

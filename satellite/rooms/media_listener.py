@@ -13,6 +13,7 @@ from typing import NamedTuple
 from satellite.audio.pcm import AudioFormat
 from satellite.errors import CannotListen
 from satellite.net.binding import EVERYWHERE, bound, host_and_port
+from satellite.net.link_local import is_link_local, on_link
 from satellite.rooms.media import Container
 from satellite.rooms.media_stream import EncodedStream, open_encoder
 from satellite.tasks import begin_task, end_tasks
@@ -96,9 +97,10 @@ class MediaListener:
 
     async def _base_url(self, peer: str, host: str | None) -> str:
         async with self._opening:
-            everywhere, here = EVERYWHERE[":" in peer], local_address(peer)
-            if not host and here == everywhere:  # such as of a link-local address, whose interface is not known
-                raise CannotListen(f"it is not known at which address {peer} reaches this machine: media_host names it")
+            here = local_address(peer)
+            everywhere = EVERYWHERE[":" in here]
+            if not host and (here == everywhere or is_link_local(here)):
+                raise CannotListen(f"it is not known at which address {peer} reaches this machine{_cure(peer)}")
             at = everywhere if host or everywhere in self._listening else here
             if at not in self._listening:
                 await self._listen(at)
@@ -203,7 +205,13 @@ def _head(media_type: str, *, chunked: bool = False, length: int | None = None) 
 
 
 def local_address(peer: str) -> str:
-    """Return the address of this machine from which `peer`, an IP address, is reached; sends nothing."""
+    """Return the address of this machine at which `peer`, an IP address, reaches it; sends nothing.
+
+    It is `0.0.0.0` or `::` where that is not known.
+    """
+    if is_link_local(peer):
+        link = on_link(peer)
+        return EVERYWHERE[True] if link is None else str(link.ip)
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
@@ -213,10 +221,21 @@ def local_address(peer: str) -> str:
         return str(probe.getsockname()[0])
 
 
+def _cure(peer: str) -> str:
+    cure = "media_host names one that it can use"
+    return (
+        f": no other address of this machine is on the link of this link-local one; {cure}"
+        if is_link_local(peer)
+        else f": {cure}"
+    )
+
+
 def _may_fetch(peer: str, published: _Published) -> bool:
     if published.peer is None:
         return _HOUSE.permits(peer)
     known = _plain(published.peer)
+    if is_link_local(published.peer) and (link := on_link(published.peer)) is not None and _plain(peer) in link.network:
+        return True  # the device's other addresses are not known
     # A device that runs on this machine, reached at 127.0.1.1 by the machine's name, fetches from 127.0.0.1.
     return _plain(peer) == known or (known.is_loopback and _plain(peer) == _plain(local_address(published.peer)))
 

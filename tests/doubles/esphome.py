@@ -101,12 +101,13 @@ class EsphomeDevice(Identity, WakeWords):
     async def start(self) -> None:
         """Switch on, knowing nothing of what was before."""
         self._power_on()
-        if self._reserved is None or self._reserved.getsockname() != (self.host, self.port):
+        where = socket.getaddrinfo(self.host, self.port)[0][4]
+        if self._reserved is None or self._reserved.getsockname() != where:
             # Kept, lest another program gets the port while it is switched off.
             self._release()
-            self._reserved = socket.socket()
+            self._reserved = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
             self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._reserved.bind((self.host, self.port))
+            self._reserved.bind(where)
             self.port = self._reserved.getsockname()[1]
         self._server = await asyncio.start_server(self._serve, self.host, self.port)
 

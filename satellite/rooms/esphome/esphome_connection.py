@@ -6,7 +6,7 @@ Only this package imports aioesphomeapi, and only `room.py` is imported where no
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aioesphomeapi.client import APIClient
 from aioesphomeapi.core import (
@@ -15,18 +15,23 @@ from aioesphomeapi.core import (
     InvalidEncryptionKeyAPIError,
     ProtocolAPIError,
 )
-from aioesphomeapi.host_resolver import async_resolve_host
+from aioesphomeapi.host_resolver import IPv6Sockaddr, async_resolve_host
 from aioesphomeapi.reconnect_logic import ReconnectLogic
 from aioesphomeapi.zeroconf import ZeroconfManager
 
 from satellite import __version__
 from satellite.errors import DaemonUnreachable
+from satellite.net.link_local import is_link_local
 from satellite.tasks import attempt
+
+if TYPE_CHECKING:
+    from zeroconf.asyncio import AsyncZeroconf
 
 _KEEP_ALIVE_SECONDS = 5.0
 """Between two pings; a device that has not answered for 4.5 times as long is lost. Home Assistant pings every 20 s."""
 
 _GOODBYE_SECONDS = 1.0
+_RESOLVE_SECONDS = 3.0
 
 
 class DeviceSession:
@@ -34,7 +39,7 @@ class DeviceSession:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        """IP address of the device."""
+        """IP address of the device, by which it reaches this machine as well, where one is known."""
 
         self.lost = asyncio.Event()
 
@@ -43,9 +48,18 @@ class EsphomeConnection:
     """Keeps a device connected inside `async with`, again and again."""
 
     def __init__(
-        self, host: str, port: int, key: str, accept: Callable[[ReconnectLogic], Callable[[], None]] | None = None
+        self,
+        host: str,
+        port: int,
+        key: str,
+        accept: Callable[[ReconnectLogic], Callable[[], None]] | None = None,
+        mdns: "AsyncZeroconf | None" = None,
     ) -> None:
-        """Connect to `host`, encrypted where there is a `key`, or be dialled by the device where it may (`accept`)."""
+        """Connect to `host`, encrypted where there is a `key`, or be dialled by the device where it may (`accept`).
+
+        Names are found by `mdns`, by sockets of its own without.
+        """
+        self._where = host, port, mdns
         self.client = APIClient(
             host,
             port,
@@ -53,6 +67,7 @@ class EsphomeConnection:
             keepalive=_KEEP_ALIVE_SECONDS,
             noise_psk=key or None,
             outgoing_connection_target=accept is not None,
+            zeroconf_instance=mdns,
         )
         self._accept = accept
         self._refuse: Callable[[], None] | None = None
@@ -89,23 +104,43 @@ class EsphomeConnection:
             await self.client.disconnect()
 
     async def _connected(self) -> None:
-        self._session = DeviceSession(self.client.connected_address or self.client.address)
+        address = self.client.connected_address or self.client.address
+        if is_link_local(address):
+            address = await self._usable(address)
+        self._session = DeviceSession(address)
         await self._changes.put(self._session)
+
+    async def _usable(self, address: str) -> str:
+        """Return another address of a device whose link-local one is `address`; otherwise that, with its interface."""
+        with suppress(DaemonUnreachable, TimeoutError):
+            async with asyncio.timeout(_RESOLVE_SECONDS):
+                known = await addresses(*self._where)
+            return next((one for one in known if not is_link_local(one) or one.startswith(f"{address}%")), address)
+        return address
 
     async def _disconnected(self, _expected: bool) -> None:
         if self._session is not None:
             self._session.lost.set()
 
 
-async def addresses(host: str, port: int) -> list[str]:
-    """Return the IP addresses of a device, by mDNS where its name ends with .local; raises `DaemonUnreachable`."""
-    manager = ZeroconfManager()
+async def addresses(host: str, port: int, mdns: "AsyncZeroconf | None" = None) -> list[str]:
+    """Return the IP addresses of a device, by mDNS where its name ends with .local; raises `DaemonUnreachable`.
+
+    IPv4 comes first, since all devices have it, and link-local ones last, with the number of their interface: mDNS does
+    not name it, so that they count only where there is nothing else.
+    """
+    manager = ZeroconfManager(mdns)
     try:
-        return [one.sockaddr.address for one in await async_resolve_host([host], port, manager)]
-    except APIConnectionError as error:
+        found = [one.sockaddr for one in await async_resolve_host([host], port, manager)]
+    except (APIConnectionError, OSError) as error:  # the latter where there is no such interface
         raise DaemonUnreachable(f"{host} is unknown in the network") from error
     finally:
         await manager.async_close()
+    known = [
+        one.address + (f"%{one.scope_id}" if isinstance(one, IPv6Sockaddr) and one.scope_id else "") for one in found
+    ]
+    usable = [one for one in known if "%" in one or not is_link_local(one)]
+    return sorted(usable or known, key=lambda one: (is_link_local(one), ":" in one))
 
 
 def is_wrong_key(error: Exception) -> bool:

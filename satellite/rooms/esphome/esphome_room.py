@@ -7,7 +7,7 @@ import asyncio
 import base64
 import binascii
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from satellite.net.binding import host_and_port
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.incoming import IncomingDevices
+from satellite.rooms.esphome.mdns import SharedMdns
 from satellite.rooms.esphome.probe import encrypts
 from satellite.rooms.room import BaseRoom, LinkState, RoomStatus
 from satellite.system.process import imported
@@ -59,12 +60,17 @@ class EsphomeRoom(BaseRoom):
     settings: EsphomeRoomSettings
 
     def __init__(
-        self, settings: EsphomeRoomSettings, context: RoomContext, incoming: IncomingDevices | None = None
+        self,
+        settings: EsphomeRoomSettings,
+        context: RoomContext,
+        incoming: IncomingDevices | None = None,
+        mdns: SharedMdns | None = None,
     ) -> None:
-        """Drive the device of `settings`; where these name its `mac`, it may dial `incoming`."""
+        """Drive the device of `settings`; where these name its `mac`, it may dial `incoming`. Names need `mdns`."""
         super().__init__(settings, settings.uri, f"{settings.name} is being dialled")
         self._context = context
         self._incoming = incoming
+        self._mdns = mdns or SharedMdns()
         self._device: EsphomeDevice | None = None
         self._was_connected = False
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
@@ -104,10 +110,12 @@ class EsphomeRoom(BaseRoom):
         host, port = self.settings.address
         module = await imported("satellite.rooms.esphome.esphome_connection")
         accept = self._accepting(key)
-        if accept is None:
-            await self._check_form(await module.addresses(host, port), port, key)
         connection: EsphomeConnection
-        async with module.EsphomeConnection(host, port, key, accept) as connection:
+        async with AsyncExitStack() as stack:
+            mdns = await stack.enter_async_context(self._mdns.used(host))
+            if accept is None:
+                await self._check_form(await module.addresses(host, port, mdns), port, key)
+            connection = await stack.enter_async_context(module.EsphomeConnection(host, port, key, accept, mdns))
             while True:
                 change = await connection.next()
                 if not isinstance(change, Exception):
