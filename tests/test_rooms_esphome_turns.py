@@ -57,7 +57,7 @@ async def test_a_turn_has_its_events_in_the_order_of_the_firmware() -> None:
             44_100,
             2,
         ),
-        ((), "wav", 22_050, 1),
+        ((), "flac", 48_000, 1),
     ],
 )
 async def test_sound_has_the_format_that_the_player_names(

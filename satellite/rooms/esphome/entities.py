@@ -35,8 +35,11 @@ class PlayedFormat:
 
 
 _SOUNDS = (MediaPlayerState.ANNOUNCING, MediaPlayerState.PLAYING)
-_UNSAID = PlayedFormat("wav", AudioFormat(22_050, 2, 1))
-"""Of a media player that names no format, such as that of linux-voice-assistant: it plays any."""
+_UNSAID = PlayedFormat("flac", AudioFormat(48_000, 2, 1))
+"""Of a media player that names no format, such as that of linux-voice-assistant: it plays any.
+
+Its mpv looks for DTS in the first 128 KiB of a 16-bit WAV before it plays any, which is three seconds of speech.
+"""
 
 
 class Entities:
