@@ -2,13 +2,17 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from satellite.audio.pcm import CANONICAL
 from satellite.errors import SatelliteError
+from satellite.pipeline.audio_queue import AudioInbox
 from satellite.rooms import media_listener
 from satellite.rooms.arbitration import Arbiter
+from satellite.rooms.media_listener import MediaListener
+from satellite.rooms.media_stream import EncodedStream
 from satellite.rooms.playback import SharedSound
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
@@ -138,6 +142,41 @@ async def test_what_fails_ends_the_turn(breaks: str, command: bytes, code: str) 
         assert [one.type for one in taken].count("RUN_END") == 1
         await until(lambda: device.state is State.IDLE)
         assert not device.streaming
+
+
+class BusyListener(MediaListener):
+    """Has no time for a new sound until it is `able`."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.able = asyncio.Event()
+
+    async def publish(self, *where: Any, **options: Any) -> EncodedStream:
+        await self.able.wait()
+        return await super().publish(*where, **options)
+
+
+async def test_a_command_that_cannot_be_heard_in_time_fails_whole_and_the_next_one_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine, media = LoudEngine(answer=["It is late."]), BusyListener()
+    async with EsphomeDevice() as device, house(engine) as home:
+        home.context = replace(home.context, media=media)
+        async with home.room(device):
+            dropped = AudioInbox.dropped_in_all_seconds
+            assert await device.wake()
+            await device.say(speech(1000))
+            media.able.set()
+            error = await device.until("ERROR")
+            assert error.data == {"code": "protocol-overload", "message": "the daemon is too busy to hear the command"}
+            await device.until("RUN_END")
+            assert AudioInbox.dropped_in_all_seconds - dropped > 30
+            await until(lambda: device.state is State.IDLE)
+            assert [one.type for one in await turn(device)][-1] == "RUN_END"
+            assert engine.asked == ["Tell me a story."]
+        await media.close()
+    lost = "room kitchen: a command could not be heard in time, and is lost"
+    assert [record.getMessage() for record in caplog.records].count(lost) == 1
 
 
 @pytest.mark.parametrize("how", ["stop", "lose", "wake", "mute", "cancel"])

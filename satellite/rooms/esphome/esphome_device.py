@@ -23,6 +23,7 @@ from satellite.events import RunEvent
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
 from satellite.rooms.esphome.entities import Entities, PlayedFormat
+from satellite.rooms.esphome.heard import HeardQueue
 from satellite.rooms.esphome.output import BareSpeakerOutput, FetchedOutput
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own_wake_words
@@ -37,9 +38,10 @@ _LOGGER = logging.getLogger(__name__)
 ERRORS = (APIConnectionError, TimeoutError)
 """What the methods of this package raise when the device is gone."""
 
-_WAITING_CHUNKS = 640
-"""Of 32 ms: as long as the longest command."""
+_WAITING_SECONDS = 20.0
+"""As long as the longest command."""
 
+_LOST = "protocol-overload", "the daemon is too busy to hear the command"
 _ENDING_SECONDS = 1.0
 _SILENCE_SECONDS = 0.1
 _ANNOUNCEMENT_SECONDS = 3600.0
@@ -96,9 +98,7 @@ class EsphomeDevice:
         # The wake words of the room are the device's, and so are the sounds at the beginning and the end of a command.
         settings = room.model_copy(update={"wake_words": None, "sounds": False})
         self.conversation = Conversation(self, settings, context, modes)
-        self._heard: asyncio.Queue[bytes | str] = asyncio.Queue(_WAITING_CHUNKS)
-        """Audio, and requests to begin a turn, which are the phrase of the wake word or empty."""
-
+        self._heard = HeardQueue(_WAITING_SECONDS)
         self._listens_again = False
         """Whether the device opens its microphone by itself after what it plays at present."""
 
@@ -163,7 +163,7 @@ class EsphomeDevice:
     async def pump(self) -> None:
         """Hand on what the microphone hears, in order, until cancelled."""
         while True:
-            heard = await self._heard.get()
+            heard = await self._heard.next()
             if isinstance(heard, bytes):
                 await self.conversation.hear(heard)
             else:
@@ -185,7 +185,7 @@ class EsphomeDevice:
         self, _conversation_id: str, _flags: int, _settings: VoiceAssistantAudioSettings, phrase: str | None
     ) -> int:
         self.asked.set()
-        self._put(phrase or "")
+        self._heard.request(phrase or "")
         return 0  # over this connection
 
     async def _stop(self, abort: bool) -> None:
@@ -196,7 +196,10 @@ class EsphomeDevice:
             await self.conversation.stop()
 
     async def _hear(self, data: bytes, second: bytes | None) -> None:
-        self._put(second if second and self._room.microphone_channel == 2 else data)
+        in_time = not self._heard.overfull
+        self._heard.audio(second if second and self._room.microphone_channel == 2 else data)
+        if in_time and self._heard.overfull:
+            await self._lose_command()
 
     async def _announcement_finished(self, _message: VoiceAssistantAnnounceFinished) -> None:
         self.output.note_finished()  # whatever it says: linux-voice-assistant always reports a failure
@@ -206,10 +209,13 @@ class EsphomeDevice:
         if output is not None:
             output.note_finished(by_player=True)
 
-    def _put(self, heard: bytes | str) -> None:
-        if self._heard.full():
-            self._heard.get_nowait()
-        self._heard.put_nowait(heard)
+    async def _lose_command(self) -> None:
+        """Fail the turn whose audio comes faster than it can be handled: the device shows an error."""
+        name = self._room.name
+        _LOGGER.warning("room %s: a command could not be heard in time, and is lost", name, extra={"room": name})
+        if self.turn is not None:
+            self.turn.fail(*_LOST)
+        await self.conversation.stop()
 
     def _note_modes(self) -> None:
         modes = self.conversation.modes
@@ -231,6 +237,9 @@ class EsphomeDevice:
             self.turn.stream.abort()
         self.turn = Turn(self._send, stream, self._room.name, self._asks_more)
         end = Stage.TTS if self.capabilities.speaker else Stage.CHAT
+        if self._heard.overfull:  # meanwhile
+            self.turn.fail(*_LOST)
+            return
         # Firmware repeats the last wake word when it listens again.
         heard = None if self._follows or not phrase else phrase
         await self.conversation.begin(room_request(self.conversation.room, Stage.STT, end), wake_word=heard)
