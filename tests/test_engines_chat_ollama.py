@@ -45,14 +45,14 @@ async def test_every_request_carries_the_same_options() -> None:
         assert (server.counts.loads, server.counts.reloads) == (1, 0)
 
 
-@pytest.mark.parametrize(("tell", "told"), [(True, "\n[It is Monday]"), (False, "")])
+@pytest.mark.parametrize(("tell", "told"), [(True, "[It is Monday]\n"), (False, "")])
 async def test_the_conversation_is_sent_as_it_is_with_the_aside_if_the_model_may_be_told(tell: bool, told: str) -> None:
     async with asking(tell=tell) as (server, model):
         await answered(model)
         await answered(model)
         assert server.exchanges[0].body["messages"] == [
             {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": f"What is the capital of France?{told}"},
+            {"role": "user", "content": f"{told}What is the capital of France?"},
         ]
         first, second = server.counts.generations
         assert first.cached_tokens == 0

@@ -146,6 +146,25 @@ async def test_a_prime_for_the_very_question_goes_on() -> None:
         assert question.evaluated_tokens < 20
 
 
+@pytest.mark.parametrize("waits", [True, False], ids=["read in time", "read while it is asked"])
+@pytest.mark.parametrize("words", ["", "What is the weather"])
+async def test_the_aside_and_the_first_words_of_a_question_are_read_before_it_comes(words: str, waits: bool) -> None:
+    aside = "It is Monday, 30 November 2026, 17:21; room: kitchen. " * 4
+    async with keeping() as house:
+        await house.warm()
+        house.server.prefill_seconds_per_token = 0.002
+        house.chat.prepare([*HISTORY, Message("user", words, aside)])
+        await house.sends("prime")
+        if waits:
+            await house.ticks()
+        question = Message("user", "What is the weather in Paris?", aside)
+        async with aclosing(house.chat.stream([*HISTORY, question])) as deltas:
+            assert [delta async for delta in deltas]
+        prime, asked = house.server.counts.generations[-2:]
+        assert prime.evaluated_tokens > 60
+        assert asked.evaluated_tokens < 20
+
+
 async def test_a_cold_prime_that_gave_way_is_made_up_for() -> None:
     async with keeping(prefill_seconds_per_token=0.003) as house:
         await house.sends("prime")

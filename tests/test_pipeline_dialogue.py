@@ -26,16 +26,16 @@ def converse(memory: Dialogue, text: str, answer: str, conversation: str = "one"
     return prompt
 
 
-def test_the_moment_stands_behind_the_question() -> None:
+def test_the_moment_stands_before_the_words_of_the_question() -> None:
     prompt = dialogue().prompt(Question("What time is it?", room="kitchen", language="en"))
     assert prompt[0] == Message("system", ChatSettings().system_prompt)
-    assert prompt[1].whole == "What time is it?\n[It is Monday, 23 November 2026, 22:05; room: kitchen; language: en]"
+    assert prompt[1].whole == "[It is Monday, 23 November 2026, 22:05; room: kitchen; language: en]\nWhat time is it?"
 
 
 def test_nothing_is_told_that_is_not_wanted_or_not_known() -> None:
     assert dialogue(tell=()).prompt(Question("Hello", room="kitchen"))[-1].whole == "Hello"
     prompt = dialogue(tell=("room", "language"), system_prompt="").prompt(Question("Hello", language="fr"))
-    assert [(message.role, message.whole) for message in prompt] == [("user", "Hello\n[language: fr]")]
+    assert [(message.role, message.whole) for message in prompt] == [("user", "[language: fr]\nHello")]
 
 
 @settings(max_examples=25)

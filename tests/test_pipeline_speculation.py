@@ -171,13 +171,15 @@ async def test_a_sentence_that_goes_on_leaks_nothing_of_the_speculation(
     assert end.speculations == 2
 
 
-async def test_the_chat_model_reads_ahead_what_two_transcripts_agree_on() -> None:
+async def test_the_chat_model_reads_before_the_words_what_is_known_then_and_then_what_two_transcripts_agree_on() -> (
+    None
+):
     texts = {0: "What", 10: "What is the weather", 40: "What is the weather in", 60: LIGHTS}
     model = engine(texts, stt_seconds=0.02)
     await converse(model, speech(70))
-    assert [message.content for known in model.prepared for message in known if message.role == "user"] == [
-        "What is the"
-    ]
+    read = [message for known in model.prepared for message in known if message.role == "user"]
+    assert [message.content for message in read] == ["", "What is the"]
+    assert all(message.aside.startswith("It is ") for message in read)
     assert model.asked == [LIGHTS]
 
 

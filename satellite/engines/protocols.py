@@ -6,7 +6,7 @@ compute are coroutines: they run in the engine's thread, never on the event loop
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from satellite.audio.pcm import AudioFormat
@@ -154,12 +154,22 @@ class Message:
 
     @property
     def whole(self) -> str:
-        """Content, followed by the aside."""
-        return f"{self.content}\n[{self.aside}]" if self.aside else self.content
+        """Content, after the aside: that is known before the words are, so that a model can read it before them."""
+        return f"[{self.aside}]\n{self.content}" if self.aside else self.content
 
     def sent(self, *, with_aside: bool) -> dict[str, str]:
         """Return the entry as chat APIs take it."""
         return {"role": self.role, "content": self.whole if with_aside else self.content}
+
+
+def starts_with(messages: Sequence[Message], beginning: Sequence[Message]) -> bool:
+    """Return whether `messages` start with `beginning`, of which the last may be the first words of a question."""
+    if not beginning or len(messages) < len(beginning):
+        return not beginning
+    last, longer = beginning[-1], messages[len(beginning) - 1]
+    is_question = last.role == "user" and longer.content.startswith(last.content)
+    same = replace(longer, content=last.content) if is_question else longer
+    return [*messages[: len(beginning) - 1], same] == list(beginning)
 
 
 @dataclass(frozen=True, slots=True)

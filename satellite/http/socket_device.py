@@ -134,7 +134,6 @@ class SocketDevice:
     async def interrupted(self, wake_word: str | None) -> None:
         """Send `cancelled`, unless the run is over and only its sound is still heard."""
         self._cancelled(self._open_run)
-        self._context.stages.expect(f"conversation {self._hello.conversation_id}")
 
     async def stop_listening(self) -> None:
         """Give back the run's place among those at work; the client knows by the run's events when to be silent."""
@@ -166,7 +165,6 @@ class SocketDevice:
                 await self._begin(Stage.CHAT, frame.text)
             case Listen():
                 self._converter = Converter(AudioFormat(frame.rate))  # without the rest of what was heard before
-                self._context.stages.expect(f"conversation {self._hello.conversation_id}")
                 await self._begin(Stage.STT)
             case End():
                 self._conversation.end_audio()

@@ -1,7 +1,8 @@
-"""Prompts for the chat model: the system prompt, the conversation so far, and the question, followed by its context.
+"""Prompts for the chat model: the system prompt, the conversation so far, and the question with its context.
 
 A prompt is identical, byte for byte, to the one before up to the new question, so that a server with a prefix cache
-(llama.cpp, and so Ollama) reads only what is new. What changes, time and room, therefore comes last.
+(llama.cpp, and so Ollama) reads only what is new. What changes, time and room, therefore comes with the question, and
+before its words: the model reads all but these while the speaker speaks.
 """
 
 import time

@@ -167,10 +167,7 @@ class Run:
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
         await self._emit(WakeWordStart(self._identity))
-        await self._begin_after(await wait_for_wake_word(self._stages, audio, self._request.wake_words))
-
-    async def _begin_after(self, detection: Detection) -> None:
-        self._stages.expect(self._conversation, self._request.persona)
+        detection = await wait_for_wake_word(self._stages, audio, self._request.wake_words)
         await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
 
     async def _command(self, audio: AudioInbox) -> None:
@@ -181,7 +178,7 @@ class Run:
             while (detection := await self._one_command(audio, after_wake_word=after_wake_word)) is not None:
                 audio.unread(self._later_wake_word.take())
                 self._drop_speculation()
-                await self._begin_after(detection)
+                await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
                 after_wake_word = True
         finally:
             self._later_wake_word.take()
@@ -191,6 +188,8 @@ class Run:
 
         A speaker who goes on after the end is recorded further, and all that was said is answered as one.
         """
+        asks = self._request.includes(Stage.CHAT)
+        self._stages.expect(self._question("", self._request.language) if asks else None)
         await self._emit(SttStart(self._identity))
         recording = await self._new_recording(after_wake_word=after_wake_word)
         partials = self._partial_transcripts(recording)
@@ -286,7 +285,7 @@ class Run:
             recording,
             lambda: stages.transcribe(recording, request.language),
             lambda: request.includes(Stage.CHAT) and partials_allowed(stages.config.stt, transcriber),
-            lambda words: stages.expect(self._conversation, request.persona, words),
+            lambda words: stages.expect(self._question(words, request.language)),
         )
 
     async def _record(self, recording: CommandRecording, audio: AudioInbox, partials: PartialTranscripts) -> None:

@@ -176,13 +176,11 @@ class Stages:
         """Return whether `text` asks for nothing but that what sounds stops, such as an answer or a call."""
         return self._commands is not None and await self._commands.means_stop(text, language)
 
-    def expect(self, conversation: str | None = None, persona: str | None = None, words: str = "") -> None:
-        """Prepare speech to text and the chat model for a question that is about to come, or begins with `words`."""
+    def expect(self, question: Question | None = None) -> None:
+        """Prepare speech to text and the chat model for a `question` that is about to come, as far as it is known."""
         self.engines.transcriber.engine.prepare()
-        known = self.dialogue.beginning(conversation, persona) if conversation else []
-        if words:
-            known.append(Message("user", words))
-        self.engines.chat.engine.prepare(known)
+        prompt = self.dialogue.prompt(question) if question else []
+        self.engines.chat.engine.prepare([message for message in prompt if message.whole])
 
     def remember(self, question: Question, prompt: list[Message], answer: str, whole: str = "") -> None:
         """Remember a turn, see `Dialogue.remember`."""

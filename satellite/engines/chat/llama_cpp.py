@@ -20,7 +20,7 @@ from satellite.engines.chat.llama_process import LlamaProcess
 from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.tokens import fitting
-from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling
+from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Message, Sampling, starts_with
 from satellite.errors import ChatError, ChatUnavailable
 from satellite.net.provider_states import ProviderHealth
 from satellite.tasks import begin_task, end_tasks, failure_of
@@ -179,7 +179,7 @@ class LlamaCppChat:
         try:
             async with self._slots:
                 server = await self._running()
-                if self._reading is not None and list(messages[: len(self._prefix)]) == self._prefix:
+                if self._reading is not None and starts_with(messages, self._prefix):
                     # Only then is the slot free that holds this conversation's beginning in its cache.
                     await asyncio.wait((self._reading,))
                 reply = self._replies.begin(may_be_empty=sampling.may_be_empty)

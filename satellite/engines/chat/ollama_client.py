@@ -135,10 +135,13 @@ class OllamaApi:
     async def prime(self, messages: Sequence[Message]) -> None:
         """Let the model read `messages`, so that a question that begins with them is answered sooner.
 
-        A greeting of the user follows them: templates join that with the system prompt, and some refuse a prompt
-        without one.
+        A greeting of the user follows them, unless they end with the user's words: templates join that with the system
+        prompt, and some refuse a prompt without one.
         """
-        await self._chat_once(self.request([*messages, GREETING], Sampling(max_tokens=1)), _PRIME_SECONDS)
+        *before, last = messages or [GREETING]
+        is_question = last.role == "user" and last.sent(with_aside=self._settings.tell)["content"]
+        read = messages if is_question else [*(before if last.role == "user" else messages), GREETING]
+        await self._chat_once(self.request(read, Sampling(max_tokens=1)), _PRIME_SECONDS)
 
     async def answer(self, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Any, None]:
         """Return the lines of an answer, for `line`; it is asked for with the first of them."""

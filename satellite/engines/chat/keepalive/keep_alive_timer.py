@@ -20,12 +20,12 @@ from satellite.backoff import Backoff
 from satellite.config.chat import KeepAliveSettings
 from satellite.engines.chat.keepalive.loaded_models import AWAY, COLD, LOADED, ModelState
 from satellite.engines.chat.keepalive.model import ManagedModel, attended
-from satellite.engines.chat.keepalive.priority import QuestionArrived, QuestionPriority, starts_with
+from satellite.engines.chat.keepalive.priority import QuestionArrived, QuestionPriority
 from satellite.engines.chat.keepalive.schedule import Schedule
 from satellite.engines.chat.keepalive.state_log import StateLog
 from satellite.engines.chat.ollama_client import OllamaApi
 from satellite.engines.chat.provider_status import KeepAliveStatus
-from satellite.engines.protocols import Message
+from satellite.engines.protocols import Message, starts_with
 from satellite.errors import ChatError, ChatRejected, ChatUnavailable
 from satellite.net.circuit_breaker import CircuitBreaker
 from satellite.net.provider_states import ProviderHealth

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from satellite.engines.protocols import Message
+from satellite.engines.protocols import Message, starts_with
 from satellite.tasks import begin_task, end_tasks
 
 T = TypeVar("T")
@@ -94,8 +94,3 @@ class QuestionPriority:
         if task.cancelled():
             raise QuestionArrived
         return task.result()
-
-
-def starts_with(messages: Sequence[Message], beginning: Sequence[Message]) -> bool:
-    """Return whether `messages` start with `beginning`."""
-    return list(messages[: len(beginning)]) == list(beginning)
