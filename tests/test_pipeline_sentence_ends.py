@@ -30,6 +30,10 @@ def test_sentences_end_where_they_end(language: str, sentences: list[str], size:
         ("Open settings.json, then go on.", ["Open settings dot json,", "then go on."]),
         ("See https://example.org/help now.", ["See example dot org now."]),
         ("Ask info@example.org.", ["Ask info at example dot org."]),
+        ("See https://example.org/a?b=1 now.", ["See example dot org now."]),
+        ('"Hello!", he said. So.', ['"Hello!", he said.', "So."]),
+        ("Stop?! No.", ["Stop?", "No."]),
+        ("Milk\n- Eggs\n- [ ] Ham", ["Milk", "Eggs", "Ham"]),
         ("Tom &amp; Jerry&#39;s house; a cat.", ["Tom and Jerry's house;", "a cat."]),
     ],
 )
@@ -41,7 +45,9 @@ def test_names_and_addresses_stay_whole_token_by_token(text: str, said: list[str
 
 def test_a_mark_is_not_judged_before_what_follows_it_is_known() -> None:
     assert list(sentence_ends("It is 3 p.m. ", "en", is_all=False)) == []
-    assert list(sentence_ends("It is 3 p.m. T", "en", is_all=False)) == [12]
+    assert list(sentence_ends("It is 3 p.m. T", "en", is_all=False)) == []
+    assert list(sentence_ends("It is 3 p.m. Th", "en", is_all=False)) == []
+    assert list(sentence_ends("It is 3 p.m. The", "en", is_all=False)) == [12]
     assert list(sentence_ends("It is 3 p.m.", "en")) == [12]
     assert list(sentence_ends("Plan B. The", "en", is_all=False)) == []
     assert list(sentence_ends("Plan B. The ", "en", is_all=False)) == [7]

@@ -70,10 +70,28 @@ def test_any_text_is_written_out(text: str, language: str) -> None:
         ("Milk<br/>Eggs&nbsp;&amp; ham", "Milk, Eggs & ham"),
         ("Done.<|im_end|>", "Done."),
         ("<p>One.</p><p>Two.</p>", "One. Two."),
+        ("See [here](https://example.org/a_(b)).", "See here."),
+        ("It is $E = mc^2$ or \\(\\frac{1}{2}\\).", "It is E = mc² or 1/2."),
+        ("so... maybe", "so, maybe"),
+        ("~5 → 6 :)", "≈5, 6"),
     ],
 )
 def test_markup_and_the_tokens_of_chat_templates_are_not_spoken(written: str, said: str) -> None:
     assert list(pieces(written)) == [said]
+
+
+def test_a_table_is_read_row_by_row() -> None:
+    table = "| City | Temp |\n|---|:--|\n| Paris | 12 |\n| Rome | 18 |\n"
+    assert list(pieces(table)) == ["City, Temp", "Paris, 12", "Rome, 18"]
+
+
+@pytest.mark.parametrize(
+    "voice", [("en", "en-us"), ("fr", "fr"), ("de", "de"), ("es", "es"), ("it", "it"), ("nl", "nl")]
+)
+def test_no_abbreviation_ends_a_sentence_of_the_voice(voice: tuple[str, str]) -> None:
+    titles = {"en": "Mr.", "fr": "M.", "de": "Dr.", "es": "Sr.", "it": "sig.", "nl": "dhr."}
+    for written in (f"{titles[voice[0]]} A. B. Rossi 12", f"J. {titles[voice[0]]} Rossi"):
+        assert len(EspeakPhonemizer().phonemize(voice[1], written_out(written, voice[0]))) == 1
 
 
 def test_words_and_rules_are_read_once_and_for_a_spoken_language_alone() -> None:

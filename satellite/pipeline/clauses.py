@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterator
 
 from satellite.languages import in_language
-from satellite.pipeline.sentence_ends import is_abbreviation, sentence_ends
+from satellite.pipeline.formulas import without_formulas
+from satellite.pipeline.sentence_ends import CLOSING, is_abbreviation, sentence_ends
 from satellite.pipeline.text_normalisation import written_out
 
 _FIRST_PIECE_LETTERS = 10
@@ -23,10 +24,13 @@ _LONGEST_PIECE = 240
 # These patterns search text from outside, so they must take linear time: repetitions are possessive (`++`, without
 # backtracking), and the look-behinds keep a match from starting inside a run of the same characters.
 _CLAUSE_END = re.compile(
-    r"""(?<![,;:.!?…])[,;:.!?…]++["'”’»)\]]*+(?=\s)|[。！？，；：、]|(?<!\d)\s[–—-]++(?=\s)|\n++"""
+    rf"""(?<![,;:.!?…])[,;:.!?…]++{CLOSING}(?=\s)|[。！？，；：、]|(?<!\d)[^\S\n][–—-]++(?=\s)|\n++"""
 )
 _CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[!?]|(?<=[^\W\d_]{2}),)$")
 """Ends the first piece before the next character is known. Other marks may be inside a name or an address."""
+
+_IN_ADDRESS_OR_QUOTE = re.compile(r"[\"“„«]|[^\s/]\.[^\s.]*+$|/\S*+$")
+"""Where the mark may be part of an address, or a quote be closed behind it."""
 
 _ENTITY_END = re.compile(r"&#?\w{1,8};$")
 """A character of HTML by its name, whose semicolon is no mark."""
@@ -53,14 +57,22 @@ _CONTROL_TOKEN = re.compile(r"<\|[^|<>]{0,64}\|>|</?s>|\[/?INST\]")
 _BLOCK_TAG = re.compile(r"</?(?:br|p|li|ul|ol|div|tr|h[1-6])\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<[!?][^<>]*>")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
-_LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+_LINK = re.compile(r"\[([^\]]+)\]\((?:[^()]|\([^()]*+\))*+\)")
 _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>]*[^\s<>.,;:!?)\]\"']", re.IGNORECASE)
 _HOST = re.compile(r"^(?:https?://)?(?:www\.)?([^/?#:]+)", re.IGNORECASE)
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*+•>]|#{1,6})[ \t]+", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*(?:[-*_=][ \t]*){3,}$", re.MULTILINE)
 _EMPHASIS = re.compile(r"(\*{1,3}|_{2,3}|~~|`+)(?=\S)(.+?)(?<=\S)\1")
 _UNDERSCORED = re.compile(r"(?<!\w)_(?=\S)(.+?)(?<=\S)_(?!\w)")
+_TABLE_EDGE = re.compile(r"^[ \t]*\|(?:[ \t:|-]*$|[ \t]*)|[ \t]*\|[ \t]*$", re.MULTILINE)
 _TABLE_BAR = re.compile(r"\s*\|\s*")
+_CHECK_BOX = re.compile(r"^[ \t]*\[[ xX]?\][ \t]", re.MULTILINE)
+_ARROW = re.compile(r"\s*(?:->|=>|[→⇒➔➜])\s*")
+_ABOUT = re.compile(r"~\s?(?=\d)")
+_TIMES = re.compile(r"(?<=\d)\s?\*\s?(?=\d)")
+_EMOTICON = re.compile(r"(?<!\S)(?:[:;]-?[()DPp]|<3)(?!\S)")
+_PAUSE = re.compile(r"\s*(?:\.{3,}|…)\s*(?=[^\W\d_])")
+_MARKS_ALONE = re.compile(r"^[!?.,;:]+\s")
 _RAW_PHONEMES = re.compile(r"\[\[|\]\]")
 _SPACES = re.compile(r"\s+")
 _SPACE_BEFORE_MARK = re.compile(r"\s+([,.;:!?])")
@@ -73,7 +85,7 @@ def speakable(text: str) -> str:
 
     A link is read as its words, a bare URL as its host. Empty when nothing is left that can be spoken.
     """
-    text = html.unescape(_CODE_BLOCK.sub(" ", text))
+    text = without_formulas(html.unescape(_CODE_BLOCK.sub(" ", text)))
     text = _CONTROL_TOKEN.sub(" ", text)
     text, blocks = _BLOCK_TAG.subn(", ", text)
     if blocks:
@@ -83,14 +95,16 @@ def speakable(text: str) -> str:
     text = _URL.sub(_host_of, text)
     text = _TAG.sub(" ", text)
     text = _RULE.sub(" ", text)
-    text = _LIST_MARK.sub("", text)
+    text = _CHECK_BOX.sub("", _LIST_MARK.sub("", text))
+    text = _EMOTICON.sub("", _ARROW.sub(", ", _ABOUT.sub("≈", _TIMES.sub(" × ", text))))
     text = _EMPHASIS.sub(r"\2", text)
     text = _UNDERSCORED.sub(r"\1", text)
     text = _RAW_PHONEMES.sub(" ", text)  # Piper reads [[...]] as phonemes
-    text = _TABLE_BAR.sub(", ", text) if "|" in text else text
+    text = _TABLE_BAR.sub(", ", _TABLE_EDGE.sub("", text)) if "|" in text else text
+    text = _PAUSE.sub(", ", text)
     text = _REPEATED_MARK.sub(lambda match: match[1] or " ", text)
     text = "".join(_spoken(character) for character in unicodedata.normalize("NFC", text))
-    text = _SPACE_BEFORE_MARK.sub(r"\1", _SPACES.sub(" ", text)).strip()
+    text = _MARKS_ALONE.sub("", _SPACE_BEFORE_MARK.sub(r"\1", _SPACES.sub(" ", text)).strip())
     return text if any(character.isalnum() for character in text) else ""
 
 
@@ -99,7 +113,7 @@ def _host_of(match: re.Match[str]) -> str:
     return host[1] if host else " "
 
 
-_KEPT_SYMBOLS = frozenset("$€£¥₹%+−=<>≈≤≥°&@§©®™×÷±µ#/")
+_KEPT_SYMBOLS = frozenset("$€£¥₹%+−=<>≈≤≥°&@§©®™×÷±µ#/√^")
 
 
 def _spoken(character: str) -> str:
@@ -195,7 +209,7 @@ class ClauseSplitter:
             if letters and (at in sentences or (match[0][0] in _CLAUSE_MARKS and letters >= _FIRST_PIECE_LETTERS)):
                 return at
         last = _CLAUSE_END_AT_ONCE.search(window, at) if is_all else None
-        if last is None:
+        if last is None or _IN_ADDRESS_OR_QUOTE.search(window, at):
             return None
         is_clause = last[0] in _CLAUSE_MARKS and letters + _letters(window[at:]) < _FIRST_PIECE_LETTERS
         return None if is_clause else last.end()

@@ -10,12 +10,24 @@ from collections.abc import Iterator
 
 from satellite.languages import family, in_language
 
-_MARKS = re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s)|[。！？]["'”’）」]*+|\n++""")
+CLOSING = r"""(?:["'”’“‘»«)\]*_]|[ \u00a0\u202f]»)*+"""
+"""Quotes of all languages, brackets and marks of emphasis that close behind the end of a sentence."""
+
+_MARKS = re.compile(rf"""(?<![.!?…])[.!?…]++{CLOSING}(?=\s)|[。！？]["'”’）」]*+|\n++""")
 _OPENING = re.compile(r"""[\s"'“‘«„(\[¿¡*_-]*+""")
 
 _TAIL_CHARACTERS = 24
 """Longer than any abbreviation, and than a number with the white space before it."""
 
+_HALF_OF_DAY = re.compile(r"\d\s?[ap]\.m\.$")
+_AFTER_TIME = (
+    *("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "January", "February", "March"),
+    *("April", "May", "June", "July", "August", "September", "October", "November", "December", "Eastern", "Central"),
+    *("Pacific", "Mountain", "EST", "EDT", "PST", "PDT", "CST", "CDT", "GMT", "UTC", "BST", "CET"),
+)
+"""What goes on after "p.m." with a capital."""
+
+_LETTERS = re.compile(r"[A-Za-z]*+")
 _INITIALS = re.compile(r"(?:^|[\s('\"«-])(?:(?!I\.)[^\W\d_]\.|(?:[A-Z]\.){2,})$")
 """A single letter, except "I", or capitals: initials, or a part of an abbreviation with spaces, such as "z. B."."""
 
@@ -33,12 +45,12 @@ _ABBREVIATIONS = {
         # before a capital it ends one, before anything else it does not. Case and language matter: "me." and "on."
         # end sentences in English, "Me" is a lawyer in French, and "On" a deputy in Italian.
         "en": "Mt Rev Hon Gen Col Sgt Capt Lt Gov Sen Rep Fig dept Dept",
-        "fr": "M MM Mlle Mlles Mme Mmes Me Bd bd env p.ex P.ex c.-à-d tél Tél chap éd",
+        "fr": "M MM Mlle Mlles Mme Mmes Me Bd bd av apr env p.ex P.ex c.-à-d tél Tél chap éd",
         "de": "Hr Fr Frl Dipl Ing Nr nr Str Abs Mio Mrd z.B Z.B d.h D.h u.a u.U o.Ä i.d.R s.o s.u bzw ca Ca ggf Ggf "
         "evtl Evtl inkl exkl vgl Vgl max min",
         "es": "Sr Sra Srta Sres Dra Dña Ud Uds ud uds Vd Vds p.ej P.ej aprox núm pág Avda EE",
         "it": "Sig sig Sigg Dott dott Avv avv Arch arch Geom geom Ing ing On Egr egr Gent gent pag",
-        "nl": "Dhr dhr Mevr mevr Mw mw Drs drs Ir ir Bijv bijv d.w.z o.a m.a.w m.b.t t.a.v blz jl a.s",
+        "nl": "Dhr dhr Mevr mevr Mw mw Drs drs Ir ir Bijv bijv d.w.z o.a m.a.w m.b.t t.a.v blz jl a.s dr prof mr",
         "pt": "Sr Sra Sres Srta Dra Exmo Exma Eng Arq pág",
     }.items()
 }
@@ -103,9 +115,19 @@ def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_
         return False
     is_last = is_all and not following
     tail = text[max(0, match.start() + 1 - _TAIL_CHARACTERS) : match.start() + 1]
+    if _HALF_OF_DAY.search(tail) and _is_day(text, opening.end(), is_all=is_all):
+        return False
     if not match[0].startswith(".") or is_last or not is_abbreviation(tail, language):
         return True
     # After capitals a name may go on, as in "J. R. R. Tolkien": the next word tells, once it is known.
     word = _NEXT_WORD.match(text, opening.end())
     beginnings = in_language(_BEGINNINGS, language) or _ANY_BEGINNING
     return word is not None and bool(_CAPITALS.search(tail)) and word[1].replace("’", "'") in beginnings
+
+
+def _is_day(text: str, at: int, *, is_all: bool) -> bool:
+    """Return whether the word at a place is one that follows "p.m.", or may still become one."""
+    letters = _LETTERS.match(text, at, at + 12)
+    assert letters is not None  # it may be empty
+    is_growing = letters.end() == len(text) and not is_all
+    return any(word == letters[0] or (is_growing and word.startswith(letters[0])) for word in _AFTER_TIME)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from satellite.languages import closest, read_yaml
+from satellite.languages import closest, in_language, read_yaml
+from satellite.pipeline.abbreviations import without_abbreviations
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
@@ -23,19 +24,40 @@ _INNER_DOT = re.compile(r"(?<=[^\W\d_]{2})\.(?=[^\W\d_]{2})")
 _ISO_DATE = re.compile(r"\b(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b")
 _DATE = re.compile(r"\b(\d{1,2})([./-])(\d{1,2})\2(\d{4})\b")
 _TIME = r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])(\s?(?:[ap]\.?m|[AP]M)\b)?"
-_FRENCH_TIME = re.compile(r"\b([01]?\d|2[0-3])\s?[hH]\s?([0-5]\d)?\b")
+_FRENCH_TIME = re.compile(r"\b([01]?\d|2[0-3])\s?[hH](?:\s?([0-5]\d))?(?!\w)")
+_TIME_RANGE = re.compile(
+    r"(?<![\w.,:-])(\d{1,2}(?:[:hH]\d\d|\s?[hH])?)\s?[-–]\s?"
+    r"(?=\d{1,2}(?::\d\d(?![\d:])|\s?[hH](?:\d\d)?(?!\w)|\s?(?:[ap]\.?m|AM|PM)\b))"
+)
 _VERSION = re.compile(r"\b(versi\w+\s)?(v?)(\d+(?:\.\d+){2,8}|(?<=v)\d+(?:\.\d+)?)\b", re.IGNORECASE)
 _GROUPED = re.compile(r"\d{1,3}(?:\.\d{3})+")
 _PHONE = re.compile(
     r"(?<![\w.,-])(?<!\d\s)(?:(?:\+\d|0\d|\(0\d)[\d ()/.-]{4,17}\d|(?:\(\d{3}\)\s?|\d{3}-)?\d{3}-\d{4})(?![\w-])"
 )
+_LONG_NUMBER = re.compile(
+    r"\b[A-Z]{2}\d\d(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,4})?\b|(?<![\w-])\d{1,5}(?:-\d{1,7}){3,6}(?![\w-])"
+)
+"""Of an account (IBAN), a book, or a phone with hyphens: read digit by digit."""
+
 _LEAST_PHONE_DIGITS = 7
 """02/2024 is a month."""
 
-_SUBTRACTION = re.compile(r"(?<=\d)\s?−\s?(?=\d)")  # the minus sign
-_MINUS = re.compile(r"(?<![\w)\]–-])[-−](?=\d)")  # the minus sign
+_DASHES = str.maketrans({"‐": "-", "‑": "-", "﹣": "-", "－": "-", "➖": "−"})
+_SUBTRACTION = re.compile(rf"(?<=\d)\s?(?:−\s?(?=\d)|[-–]\s?(?={_NUMBER}\s?=))")
+_MINUS = re.compile(r"(?<![\w)\]%°€$£–-])[-−–](?=\d)")
+_DIVISION = re.compile(rf"(?<=\d)(?: / (?=\d)|\s?: (?={_NUMBER}\s=))")
+_PRODUCT = re.compile(r"(?<=\d)\s?·\s?(?=\d)|(?<=\d)(?<!\b0)x(?=\d|\W|$)")
+_TWO_SCALES = re.compile(r"(?<=°[CF])\s?/\s?(?=[-−+\d])")
+_SCORE = re.compile(r"(?<![\d:])(\d{1,2}):(\d)(?![\d:])")
+_FRACTION = re.compile(r"(?<![\d/.,-])(?:(\d{1,3})\s?(?=[½¼¾⅓⅔⅛])|(\d{1,3})\s(?=\d/))?([½¼¾⅓⅔⅛]|\d/\d)(?![\d/])")
+_FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅛": "1/8"}
+_POWER = re.compile(r"(?<=[\w)])(?:([²³])|\^(?=[-\w(]))")
+_DECADE = re.compile(r"(?<![\w.,])(?:(the |early |mid-|late )?['’]?(1\d|20)?)([2-9]0)['’]?s\b")
+_DECADES = "twenties thirties forties fifties sixties seventies eighties nineties"
 _RANGE = re.compile(rf"(?<![\w.,-])({_NUMBER})(\s?[-–]\s?)({_NUMBER})(?![\w-])")
-_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI]{2})(X{0,3})(IX|IV|V?I{0,3})(?!['’\w])(?:\.(?=\s[a-zà-ÿ]))?")
+_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(?!['’\w-])(?:\.(?=\s[a-zà-ÿ]|[,;:)]))?")
+_ROMAN_ORDINAL = re.compile(r"(?<!\w)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(?:er|ère|re|e|ᵉ|ème)(?!\w)")
+_NAME_BEFORE = re.compile(r"[A-ZÀ-ÖØ-Þ]\w*\s$")
 _LETTER_WORD = re.compile(r"[^\W\d_]{2,}")
 _SPELLED = re.compile(
     r"(?<![\w-])(?:AI|API|BBC|BMW|CD|CPU|DNA|DNS|DVD|EU|FM|GPS|GPU|HD|HDMI|HTML|HTTPS?|IBM|IP|LCD|LED|MQTT|NFC|PC|PDF|"
@@ -44,15 +66,26 @@ _SPELLED = re.compile(
 """Abbreviations that voices read as words in some languages. Which capitals are spelled, no rule tells."""
 
 _CAPITALS = re.compile(r"(?<![\w-])[A-ZÀ-ÖØ-Þ]{5,}(?![\w-])")
+_MINUS_ELSEWHERE = {
+    "bg": "минус", "ca": "menys", "cs": "minus", "da": "minus", "el": "μείον", "et": "miinus", "fi": "miinus",
+    "hr": "minus", "hu": "mínusz", "lt": "minus", "lv": "mīnus", "no": "minus", "pl": "minus", "ro": "minus",
+    "ru": "минус", "sk": "mínus", "sl": "minus", "sv": "minus", "tr": "eksi", "uk": "мінус",
+}  # fmt: skip
+"""What many voices leave out, in languages of which nothing else is known here."""
+
+_SPACE_BEFORE_MARK = re.compile(r" (?=[,.;!?](?!\w))")
 _FEMININE = ("ª", ".ª", "re", "ère")
-_GERMAN_ORDINAL = re.compile(r"\b(?:([Dd](?:er|ie|as))\s)?(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ])")
+_GERMAN_ORDINAL = re.compile(r"(?:\b([Dd](?:er|ie|as))\s|(?<=[\w,]\s))(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ])")
+_GERMAN_DAYS = re.compile(r"(?<=\d\.)\s?[-–]\s?(?=\d{1,2}\.\s[A-ZÄÖÜ])")
 _ROMAN_UNITS = {name: value for value, name in enumerate(["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"])}
 
 
 def written_out(text: str, language: str | None) -> str:
     """Return `text`, a sentence or a part of one, as a voice of `language` is to read it."""
-    code = closest(language, _words()) if language else None
-    return text if code is None else _forms(code).applied(text)
+    if (code := closest(language, _words()) if language else None) is not None:
+        return _forms(code).applied(text)
+    minus = in_language(_MINUS_ELSEWHERE, language)
+    return _MINUS.sub(f"{minus} ", text.translate(_DASHES)) if minus else text
 
 
 @cache
@@ -73,29 +106,54 @@ class _Forms:
         self._words = words
         units = "|".join(re.escape(unit) for unit in sorted(words["units"], key=len, reverse=True))
         currencies = "".join(re.escape(sign) for sign in words["currencies"])
-        scale = rf"(?:\s(?:{words['scales']})(?!\w))?"
-        signs = "".join(re.escape(sign) for sign in words["signs"])
-        self._unit = re.compile(rf"(?<![\w.,{currencies}])({_NUMBER})\s?({units})(?![\w²³/°])")
+        short = "|".join(sorted(words["short_scales"], key=len, reverse=True))
+        scale = rf"(?:\s(?:{words['scales']})(?!\w)|\s?(?:{short})(?!\w))?"
+        per = r"(?:\s?/\s?([^\W\d_]{1,12}))?"
+        self._signs: Mapping[str, str] = {**words["signs"], "−": words["minus"]}
+        signs = "".join(re.escape(sign) for sign in self._signs)
+        fractions = "|".join([*words["fractions"].values(), words["and_a_half"]])
+        self._unit = re.compile(rf"(?<![\w.,{currencies}])({_NUMBER}|{fractions})\s?({units}){per}(?![\w²³°])")
         self._price = re.compile(
-            rf"([{currencies}])\s?({_NUMBER})({scale})(?!\w|[.,]\d)|(?<![\w.,])({_NUMBER})({scale})\s?([{currencies}])"
+            rf"(?:(?<!\w)(US|CA|AU|NZ|HK|[AC]))?([{currencies}])\s?({_NUMBER})({scale})(?:,[-–])?{per}(?!\w|[.,]\d)"
+            rf"|(?<![\w.,])({_NUMBER})(?:,[-–])?({scale})\s?([{currencies}])(?:(\d\d)(?!\d)|{per})"
+        )
+        quantity = rf"{_NUMBER}(?:\s?(?:%|{units}|[{currencies}])(?!\w))"
+        self._quantities = re.compile(
+            rf"(?<![\w.,])([-−–](?:[{currencies}]\s?)?{_NUMBER}|[{currencies}]\s?{_NUMBER}|[-−–]?{quantity})"
+            rf"\s?[-–]\s?(?=[-−]?[{currencies}]?\d)"
         )
         self._clock = re.compile(rf"{_TIME}(?:\s(?:{words['clock']})(?!\w))?")
-        self._sign = re.compile(rf"\s?([{signs}])\s?(?=[\w(-])")
+        self._dotted_clock = re.compile(words["dotted_clock"]) if "dotted_clock" in words else None
+        self._day = re.compile(
+            rf"(?<!\w)({words['day_after']})\s(\d{{1,2}})(?:\.(\d{{1,2}})\.(?!\d)|/(\d{{1,2}})(?![\w/%]))"
+        )
+        self._sign = re.compile(rf"\s?([{signs}])\1*\s?(?=[\w(√-])")
+        self._degree_ordinal = (
+            re.compile(rf"(?<!\w)((?:{words['article']})\s)(\d{{1,3}})°(?!\w|\s?[CF]\b)", re.IGNORECASE)
+            if "article" in words
+            else None
+        )
         self._ordinal = re.compile(rf"\b(\d{{1,4}})({words['ordinals']})(?!\w)") if "ordinals" in words else None
 
     def applied(self, text: str) -> str:
         """Return `text` written out."""
-        if text.isupper() and sum(not _SPELLED.fullmatch(word) for word in _LETTER_WORD.findall(text)) > 1:
-            text = _LETTER_WORD.sub(lambda match: match[0] if _SPELLED.fullmatch(match[0]) else match[0].lower(), text)
-            text = text[0].upper() + text[1:]
+        text = _LONG_NUMBER.sub(_spelled_groups, text.translate(_DASHES))
+        text = _lower_if_all_capitals(text)
+        text = without_abbreviations(text, self._language)
         text = _EMAIL.sub(rf"\1 {self._words['at']} \2", text)
         text = _INNER_DOT.sub(f" {self._words['dot']} ", text)
-        if any(character.isdigit() for character in text):
+        if any(character.isnumeric() for character in text):
             text = self._numbers(text)
-        text = self._sign.sub(lambda match: f" {self._words['signs'][match[1]]} ", text).strip()
+        text = _POWER.sub(lambda match: f" {self._words['powers'][match[1] or '^']} ", text)
+        text = self._sign.sub(lambda match: f" {self._signs[match[1]]} ", text)
+        if self._language == "fr":
+            text = _ROMAN_ORDINAL.sub(
+                lambda match: self._in_words(_roman_value(match)) if match[0][0] in "XVI" else "", text
+            )
         text = _ROMAN.sub(self._roman, text)
         text = _SPELLED.sub(lambda match: " ".join(match[0]), text)
-        return _CAPITALS.sub(lambda match: match[0].lower(), text)
+        text = _CAPITALS.sub(lambda match: match[0].lower(), text)
+        return _SPACE_BEFORE_MARK.sub("", " ".join(text.split()))
 
     def _numbers(self, text: str) -> str:
         words = self._words
@@ -103,18 +161,30 @@ class _Forms:
         steps: Sequence[tuple[re.Pattern[str] | None, Callable[[re.Match[str]], str]]] = (
             (_ISO_DATE, lambda match: self._date(int(match[3]), int(match[2]), match[1])),
             (_DATE, self._written_date),
+            (self._day, self._day_of_month),
+            (_FRACTION, self._fraction),
             (_VERSION, self._version),
             (_PHONE, self._phone),
+            (_TIME_RANGE, lambda match: f"{match[1]} {words['range']} "),
             (self._clock, lambda match: self._time(int(match[1]), int(match[2]), match[3] or "")),
+            (self._dotted_clock, lambda match: self._time(int(match[1]), int(match[2]))),
             (
                 _FRENCH_TIME if self._language == "fr" else None,
                 lambda match: self._time(int(match[1]), int(match[2] or 0)),
             ),
-            (_SUBTRACTION, lambda match: f" {words['minus']} "),
+            (_SCORE, lambda match: f"{match[1]} {words.get('score', '')} {match[2]}"),
+            (_DECADE if self._language == "en" else None, _decade),
+            (self._degree_ordinal, lambda match: f"{match[1]}{self._in_words(int(match[2]))}"),
+            (_SUBTRACTION, lambda match: " − "),  # the sign, since a word such as Dutch "min" is a unit as well
+            (_DIVISION, lambda match: " ÷ "),
+            (_PRODUCT, lambda match: f" {words['signs']['×']} "),
+            (_TWO_SCALES, lambda match: ", "),
+            (_GERMAN_DAYS if self._language == "de" else None, lambda match: f" {words['range']} "),
+            (self._quantities, self._range_of_quantities),
             (_RANGE, self._range),
             (_MINUS, lambda match: f"{words['minus']} "),
             (self._price, self._amount),
-            (self._unit, lambda match: f"{match[1]} {self._form(words['units'][match[2]], match[1])}"),
+            (self._unit, self._quantity),
             (self._ordinal, lambda match: self._ordinal_of(int(match[1]), match[2])),
             (_GERMAN_ORDINAL if self._language == "de" else None, self._german_ordinal),
         )
@@ -130,8 +200,26 @@ class _Forms:
     def _written_date(self, match: re.Match[str]) -> str:
         """Return a date such as 30/11/2026; which number is the month is up to the language, unless one can be none."""
         first, second = int(match[1]), int(match[3])
-        day, month = (first, second) if (self._words["day_first"] and second <= 12) or first > 12 else (second, first)
+        is_day_first = first > 12 or (second <= 12 and (self._words["day_first"] or match[2] == "."))
+        day, month = (first, second) if is_day_first else (second, first)
         return self._date(day, month, match[4]) if 1 <= month <= 12 and 1 <= day <= 31 else match[0]
+
+    def _day_of_month(self, match: re.Match[str]) -> str:
+        """Return a date without a year, such as "am 5.12." or "le 14/07"."""
+        first, second = int(match[2]), int(match[3] or match[4])
+        day, month = (first, second) if self._words["day_first"] or match[3] else (second, first)
+        if not (1 <= month <= 12 and 1 <= day <= 31):
+            return match[0]
+        return f"{match[1]} {self._date(day, month, '').strip(' ,').removesuffix(' de')}"
+
+    def _fraction(self, match: re.Match[str]) -> str:
+        said = self._words["fractions"].get(_FRACTIONS.get(match[3], match[3]))
+        if said is None:
+            return match[0]
+        whole = match[1] or match[2]
+        if whole and match[3] in ("½", "1/2"):
+            return f"{whole} {self._words['and_a_half']}"
+        return f"{whole} {self._words['signs']['&']} {said}" if whole else str(said)
 
     def _time(self, hour: int, minute: int, half: str = "") -> str:
         """Return a time of the day; `half` is what follows it where the day has twice twelve hours, such as " p.m"."""
@@ -163,6 +251,14 @@ class _Forms:
         )
         return f"{self._words['plus']} {said}" if match[0].startswith("+") else said
 
+    def _range_of_quantities(self, match: re.Match[str]) -> str:
+        """Return the beginning of a range with units; of "$5-10" both are dollars."""
+        first, currencies = match[1], self._words["currencies"]
+        if first[0] not in currencies:
+            return f"{first} {self._words['range']} "
+        is_named = match.string[match.end()] in currencies
+        return f"{first[1:].lstrip()} {self._words['range']} {'' if is_named else first[0]}"
+
     def _range(self, match: re.Match[str]) -> str:
         first, dash, second = match.groups()
         if _value(first) < _value(second):
@@ -170,15 +266,37 @@ class _Forms:
         return match[0] if dash.strip() != dash else f"{first} {second}"
 
     def _amount(self, match: re.Match[str]) -> str:
-        sign, number, scale = (match[1], match[2], match[3]) if match[1] else (match[6], match[4], match[5])
-        forms = self._words["currencies"][sign]
+        country, sign, number, scale, per = match.group(1, 2, 3, 4, 5)
+        cents = None
+        if not sign:
+            number, scale, sign, cents, per = match.group(6, 7, 8, 9, 10)
+        forms = (
+            [f"{country} {form}" for form in self._words["currencies"][sign]]
+            if country
+            else (self._words["currencies"][sign])
+        )
+        per = self._per(per)
         if scale:
-            return f"{number}{scale} {forms[1]}"
-        whole, cents = (number[:-3], number[-2:]) if re.search(r"[.,]\d\d$", number) else (number, "00")
-        unit = self._form(forms, whole)
-        return f"{whole} {unit}" if cents == "00" else f"{whole} {unit} {cents}"
+            word = scale.strip()
+            return f"{number} {self._words['short_scales'].get(word, word)} {forms[1]}{per}"
+        if cents is None and re.search(r"[.,]\d\d$", number):
+            number, cents = number[:-3], number[-2:]
+        if number == "0" and cents:
+            return f"{int(cents)} {self._form(self._words['cents'][sign], cents)}{per}"
+        unit = self._form(forms, number)
+        return f"{number} {unit}{per}" if cents in (None, "00") else f"{number} {unit} {cents}{per}"
+
+    def _quantity(self, match: re.Match[str]) -> str:
+        return f"{match[1]} {self._form(self._words['units'][match[2]], match[1])}{self._per(match[3])}"
+
+    def _per(self, unit: str | None) -> str:
+        if not unit:
+            return ""
+        return f" {self._words['per']} {self._words['units'].get(unit, [unit])[0]}"
 
     def _form(self, forms: Sequence[str], number: str) -> str:
+        if not number[0].isdigit():
+            return forms[bool(number == self._words["and_a_half"])]
         return forms[0] if _value(number) == 1 or _value(number) < self._words["singular_below"] else forms[1]
 
     def _ordinal_of(self, number: int, ending: str) -> str:
@@ -190,11 +308,19 @@ class _Forms:
         return f"{match[1]} {said}" if match[1] else f"{said}n"
 
     def _roman(self, match: re.Match[str]) -> str:
-        number = 10 * len(match[1]) + _ROMAN_UNITS[match[2]]
-        if re.search(
-            rf"\b(?:{self._words['numbered']})\s$", match.string[max(0, match.start() - 20) : match.start()], re.I
-        ):
+        number = _roman_value(match)
+        before = match.string[max(0, match.start() - 20) : match.start()]
+        is_numbered = re.search(rf"\b(?:{self._words['numbered']})\s$", before, re.IGNORECASE)
+        if number in (1, 5, 10) and len(match[0].rstrip(".")) == 1:
+            # A single letter may be a word, and X any name: it is a number after "Part" or a person's name alone.
+            after = match.string[match.end() : match.end() + 1]
+            is_king = number == 5 or (number == 1 and self._language != "en" and after in ("", ",", ".", ";", ":", ")"))
+            if not _NAME_BEFORE.search(before) or not (is_numbered or is_king):
+                return match[0]
+        if is_numbered:
             return str(number)
+        if number < self._words.get("roman_ordinals_below", 0):
+            return self._in_words(number)
         return str(self._words["roman"].format(number=number, ordinal=self._in_words(number)))
 
     def _in_words(self, number: int, *, is_feminine: bool = False) -> str:
@@ -204,6 +330,31 @@ class _Forms:
         spelled = _spell_out_rules(self._language).format_number(number, purpose=FormatPurpose.ORDINAL)
         gender = "spellout-ordinal-feminine" if is_feminine else "spellout-ordinal-masculine"
         return str(spelled.text_by_ruleset.get(gender, spelled.text))
+
+
+def _lower_if_all_capitals(text: str) -> str:
+    """Return text that is shouted in small letters: voices spell some of its words."""
+    words = [word for word in _LETTER_WORD.findall(text) if not _SPELLED.fullmatch(word) and word.strip("IVX")]
+    if not text.isupper() or len(words) < 2 or max(len(words), *map(len, words)) < 4:
+        return text
+    text = _LETTER_WORD.sub(lambda match: match[0] if _SPELLED.fullmatch(match[0]) else match[0].lower(), text)
+    return text[0].upper() + text[1:]
+
+
+def _spelled_groups(match: re.Match[str]) -> str:
+    return ", ".join(" ".join(group) for group in re.findall(r"\w+", match[0]))
+
+
+def _decade(match: re.Match[str]) -> str:
+    """Return "the nineties" for "the 90s", and seconds for others."""
+    century = match[2] or ""
+    if not match[1] and not century and match[0][0] not in "'’":
+        return f"{match[3]} seconds"
+    return f"{match[1] or ''}{century} {_DECADES.split()[int(match[3][0]) - 2]}".lstrip()
+
+
+def _roman_value(match: re.Match[str]) -> int:
+    return 10 * len(match[1]) + _ROMAN_UNITS[match[2]]
 
 
 @cache
