@@ -1,6 +1,7 @@
 """A server of sound with every way of misbehaving, over a real socket; and sound files made by FFmpeg."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -50,6 +51,13 @@ class MediaServer:
                 writer.write(ok + b"<!doctype html><title>Login</title>" * 5000)
             case "playlist":
                 writer.write(ok + b"#EXTM3U\n/etc/passwd\n")
+            case "pictures":
+                writer.write(ok + b"fLaC\0\0\0\x22\x10\0\x10\0" + bytes(6) + b"\x03\xe8\0\xf0" + bytes(20))
+                picture = struct.pack(">II9s6I", 3, 9, b"image/png", 0, 1, 1, 24, 0, 1 << 20) + bytes(1 << 20)
+                while True:
+                    writer.write(b"\6" + len(picture).to_bytes(3) + picture)
+                    await writer.drain()
+                    self.sent_bytes += len(picture)
             case "loop":
                 writer.write(b"HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n")
             case "moved":

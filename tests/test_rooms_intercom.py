@@ -176,6 +176,22 @@ async def test_a_call_ends_when_a_room_goes(tmp_path: Path) -> None:
         assert home.rooms[1].sounded().endswith(chime(CANONICAL, falls=True))
 
 
+async def test_a_call_ends_when_an_esphome_device_goes(tmp_path: Path) -> None:
+    device = EsphomeDevice(name="study", echo_cancelled=True)
+    async with AsyncExitStack() as stack:
+        home = await stack.enter_async_context(esphome_house(ScriptedEngine()))
+        kitchen = await stack.enter_async_context(scripted_room("satellite", home.stages, tmp_path))
+        await stack.enter_async_context(device)
+        study = await stack.enter_async_context(home.room(device))
+        intercom = Intercom(Hub((), home.context, [Connected(kitchen), study]), HubSettings)
+        stack.push_async_callback(intercom.close)
+        await intercom.call("kitchen", "study")
+        await asyncio.sleep(3)
+        device.vanish()
+        await until(lambda: not intercom.calls, seconds=20)
+        assert kitchen.sounded().endswith(chime(CANONICAL, falls=True))
+
+
 async def test_nothing_else_sounds_in_a_call(tmp_path: Path) -> None:
     async with house("satellite", "host", tmp_path) as home:
         kitchen, study = home.rooms

@@ -1,7 +1,11 @@
 """Sound that devices fetch: who may fetch it and how often, what they get, and what becomes of those that do not."""
 
 import asyncio
+import errno
+import gc
 import io
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator
 
@@ -179,8 +183,56 @@ async def test_nonsense_costs_one_connection(
         except ConnectionError:
             pass
     writer.close()
+    monkeypatch.undo()
     async with client() as http:
         assert (await http.get(f"{url}/one")).content == b"1"
+
+
+async def test_a_device_that_begins_turn_after_turn_costs_no_other_its_sound(
+    listener: MediaListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media_listener, "_MOST_PATHS", 4)
+    stream = await listener.publish(FLAC, "flac", HERE)
+    for _ in range(9):
+        (await listener.publish(FLAC, "flac", "127.0.0.2")).abort()
+    await stream.write(TONE.tobytes())
+    stream.end()
+    async with client() as http:
+        assert len(decoded((await http.get(stream.url)).content)) >= len(TONE)
+
+
+async def test_one_machine_keeps_no_other_out(listener: MediaListener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_listener, "_MOST_CONNECTIONS", 4)
+    monkeypatch.setattr(media_listener, "_MOST_OF_ONE", 2)
+    url = httpx.URL(await listener.publish_files({"one": b"1"}, HERE))
+    idle = [await asyncio.open_connection(HERE, url.port, local_addr=("127.0.0.2", 0)) for _ in range(6)]
+    async with client() as http:
+        assert (await http.get(f"{url}/one")).content == b"1"
+    for _, writer in idle:
+        writer.close()
+
+
+async def test_a_device_without_power_leaves_no_traceback(
+    listener: MediaListener, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = httpx.URL(await listener.publish_files({}, HERE))
+    reader, (_, writer) = asyncio.StreamReader(), await asyncio.open_connection(HERE, url.port)
+    reader.set_exception(OSError(errno.EHOSTUNREACH, "No route to host"))  # what the kernel reports in the end
+    listener._accept(reader, writer)
+    await until(lambda: not any(task.get_name() == "media" for task in asyncio.all_tasks()))
+    gc.collect()
+    assert not caplog.records
+
+
+def test_without_file_descriptors_there_is_no_address() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(CannotListen, match="Too many open files"):
+            local_address(HERE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 async def test_the_address_is_that_by_which_the_device_is_reached(listener: MediaListener) -> None:

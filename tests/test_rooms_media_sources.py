@@ -95,6 +95,12 @@ async def test_what_a_server_does_wrong_has_its_code(
     assert await outcome(sources, url=f"{server.url}/{path}") == code
 
 
+async def test_pictures_without_end_are_not_kept(sources: MediaSources, server: MediaServer) -> None:
+    assert await outcome(sources, url=f"{server.url}/pictures") == "media-unreadable"
+    assert server.sent_bytes < 40_000_000
+    await server.hung_up.wait()
+
+
 async def test_a_server_that_is_not_there_is_unreachable(sources: MediaSources) -> None:
     assert await outcome(sources, url="http://127.0.0.1:1/x") == "media-unreachable"
     assert await outcome(sources, station="jazz") == "media-unreachable"

@@ -31,6 +31,9 @@ _HOUSE = AllowedNetworks()
 
 _MOST_PATHS = 512
 _MOST_CONNECTIONS = 128
+_MOST_OF_ONE = 64
+"""Connections of one machine: no other may be kept out by it."""
+
 _REQUEST_SECONDS = 5.0
 _REQUEST_BYTES = 8192
 _READ_SECONDS = 10.0
@@ -64,7 +67,7 @@ class MediaListener:
         self._listening: dict[str, tuple[asyncio.Server, int]] = {}
         self._opening = asyncio.Lock()
         self._paths: dict[str, _Published] = {}
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], str] = {}
 
     async def publish(
         self, layout: AudioFormat, container: Container, peer: str, *, host: str | None = None, anybody: bool = False
@@ -116,7 +119,9 @@ class MediaListener:
 
     def _add(self, token: str, published: _Published) -> None:
         while len(self._paths) >= _MOST_PATHS:
-            self._expire(next(iter(self._paths)))
+            # A device that begins one turn after the other must not cost what others listen to.
+            over = (old for old, one in self._paths.items() if one.stream is not None and one.stream.over.is_set())
+            self._expire(next(over, None) or next(iter(self._paths)))
         self._paths[token] = published
 
     def _expire(self, token: str) -> None:
@@ -127,30 +132,32 @@ class MediaListener:
                 published.stream.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= _MOST_CONNECTIONS:
+        peer, peers = str((writer.get_extra_info("peername") or ("?",))[0]), list(self._connections.values())
+        if len(peers) >= _MOST_CONNECTIONS or peers.count(peer) >= _MOST_OF_ONE:
             writer.transport.abort()
             return
-        task = begin_task(self._serve(reader, writer), "media")
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        task = begin_task(self._serve(reader, writer, peer), "media")
+        self._connections[task] = peer
+        task.add_done_callback(self._connections.pop)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
         try:
-            with suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            # OSError, not only ConnectionError: a device without power is a host that cannot be reached.
+            with suppress(OSError, CannotListen, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")
-                await self._answer(head.split(b"\r\n", 1)[0].decode("latin-1"), _Connection(reader, writer))
+                request = head.split(b"\r\n", 1)[0].decode("latin-1")
+                await self._answer(request, peer, _Connection(reader, writer))
         finally:
             writer.transport.abort()
 
-    async def _answer(self, request: str, connection: _Connection) -> None:
+    async def _answer(self, request: str, peer: str, connection: _Connection) -> None:
         writer = connection.writer
         method, _, rest = request.partition(" ")
         path, _, version = rest.partition(" ")
         token, _, name = path.removeprefix("/").partition("/")
         token = token.partition(".")[0] if not name else token
         published = self._paths.get(token)
-        peer = str(writer.get_extra_info("peername")[0])
         found = published is not None and _may_fetch(peer, published) and method in ("GET", "HEAD")
         if published is not None and found and published.stream is not None and not name:
             chunked = version != "HTTP/1.0"
@@ -207,13 +214,16 @@ def _head(media_type: str, *, chunked: bool = False, length: int | None = None) 
 def local_address(peer: str) -> str:
     """Return the address of this machine at which `peer`, an IP address, reaches it; sends nothing.
 
-    It is `0.0.0.0` or `::` where that is not known.
+    It is `0.0.0.0` or `::` where that is not known. Raises `CannotListen` where the process may open no more sockets.
     """
     if is_link_local(peer):
         link = on_link(peer)
         return EVERYWHERE[True] if link is None else str(link.ip)
-    family = socket.AF_INET6 if ":" in peer else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    try:
+        probe = socket.socket(socket.AF_INET6 if ":" in peer else socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise CannotListen(f"the address at which {peer} reaches this machine cannot be found: {error}") from error
+    with probe:
         try:
             probe.connect((peer, 9))
         except OSError:

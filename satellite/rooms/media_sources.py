@@ -38,6 +38,9 @@ _PIECE_SECONDS = 0.2
 _BROKEN_PIECES = 100
 """So many broken frames in a row are skipped, some seconds: a radio that is joined in the middle begins with some."""
 
+_MOST_SOUNDLESS_BYTES = 16 * 1024 * 1024
+"""How much a server may send without a sound in it, such as pictures, which FFmpeg keeps in memory."""
+
 _CLOSE_SECONDS = 2.0
 
 _MOST_NAMES = 500
@@ -155,6 +158,9 @@ class _Download:
         self._chunks = chunks
         self._loop = asyncio.get_running_loop()
         self._rest = b""
+        self.soundless_bytes = 0
+        """How much was read since the latest sound."""
+
         self._receiving: asyncio.Task[bytes] | None = None
         self._ended = False
 
@@ -163,6 +169,9 @@ class _Download:
         if not self._rest:
             self._rest = done_for_thread(self._receive(), self._loop, _CONNECT_SECONDS + _READ_SECONDS)
         piece, self._rest = self._rest[:size], self._rest[size:]
+        self.soundless_bytes += len(piece)
+        if self.soundless_bytes > _MOST_SOUNDLESS_BYTES:
+            raise SatelliteError("it sends megabytes without a sound in them", code="media-unreadable")
         return piece
 
     async def end(self) -> None:
@@ -233,7 +242,10 @@ class _Decoding:
 
     async def read(self) -> bytes:
         """Return some tenths of a second; empty at the end."""
-        return await self._in_thread(self._read)
+        piece = await self._in_thread(self._read)
+        if isinstance(self._file, _Download):
+            self._file.soundless_bytes = 0
+        return piece
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         while piece := await self.read():

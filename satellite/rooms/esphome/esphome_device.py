@@ -170,8 +170,9 @@ class EsphomeDevice:
                 await self._begin(heard)
 
     async def close(self) -> None:
-        """End the conversation, and let the device go."""
-        await self.conversation.end()
+        """End the conversation, with a call and with media, and let the device go."""
+        await self.conversation.close()
+        await self.conversation.end()  # the device may be there yet, and sound
         with suppress(*ERRORS):
             await self.stop_listening()
             if self._unsubscribe is not None:
