@@ -73,6 +73,7 @@ def test_any_text_is_written_out(text: str, language: str) -> None:
         ("See [here](https://example.org/a_(b)).", "See here."),
         ("It is $E = mc^2$ or \\(\\frac{1}{2}\\).", "It is E = mc² or 1/2."),
         ("so... maybe", "so, maybe"),
+        ("https://example.org/a_(b).", "example.org."),
         ("~5 → 6 :)", "≈5, 6"),
     ],
 )

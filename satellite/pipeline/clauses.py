@@ -24,7 +24,7 @@ _LONGEST_PIECE = 240
 # These patterns search text from outside, so they must take linear time: repetitions are possessive (`++`, without
 # backtracking), and the look-behinds keep a match from starting inside a run of the same characters.
 _CLAUSE_END = re.compile(
-    rf"""(?<![,;:.!?…])[,;:.!?…]++{CLOSING}(?=\s)|[。！？，；：、]|(?<!\d)[^\S\n][–—-]++(?=\s)|\n++"""
+    rf"""(?<![,;:.!?…])[,;:.!?…]++{CLOSING}(?=\s)|[。！？，；：、]|(?<!\d)[^\S\n][–—-]++(?=\s[^\s\d])|\n++"""
 )
 _CLAUSE_END_AT_ONCE = re.compile(r"(?:(?<=[^\W\d_]{3})[!?]|(?<=[^\W\d_]{2}),)$")
 """Ends the first piece before the next character is known. Other marks may be inside a name or an address."""
@@ -58,7 +58,7 @@ _BLOCK_TAG = re.compile(r"</?(?:br|p|li|ul|ol|div|tr|h[1-6])\b[^<>]*>", re.IGNOR
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<[!?][^<>]*>")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]+)\]\((?:[^()]|\([^()]*+\))*+\)")
-_URL = re.compile(r"\b(?:https?://|www\.)[^\s<>]*[^\s<>.,;:!?)\]\"']", re.IGNORECASE)
+_URL = re.compile(r"\b(?:https?://|www\.)(?:\([^\s<>()]*+\)|[^\s<>()])++", re.IGNORECASE)
 _HOST = re.compile(r"^(?:https?://)?(?:www\.)?([^/?#:]+)", re.IGNORECASE)
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*+•>]|#{1,6})[ \t]+", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*(?:[-*_=][ \t]*){3,}$", re.MULTILINE)
@@ -109,8 +109,9 @@ def speakable(text: str) -> str:
 
 
 def _host_of(match: re.Match[str]) -> str:
-    host = _HOST.match(match[0])
-    return host[1] if host else " "
+    address = match[0].rstrip(".,;:!?]\"'”’»*_")
+    host = _HOST.match(address)
+    return f"{host[1] if host else ' '}{match[0][len(address) :]}"
 
 
 _KEPT_SYMBOLS = frozenset("$€£¥₹%+−=<>≈≤≥°&@§©®™×÷±µ#/√^")

@@ -28,8 +28,10 @@ _AFTER_TIME = (
 """What goes on after "p.m." with a capital."""
 
 _LETTERS = re.compile(r"[A-Za-z]*+")
-_INITIALS = re.compile(r"(?:^|[\s('\"«-])(?:(?!I\.)[^\W\d_]\.|(?:[A-Z]\.){2,})$")
-"""A single letter, except "I", or capitals: initials, or a part of an abbreviation with spaces, such as "z. B."."""
+_INITIALS = re.compile(r"(?:^|(?<!\d)\s|[(\"«-]|(?<![^\W\d_])')(?:(?!I\.)[^\W\d_]\.|(?:[A-Z]\.){2,})$")
+"""A single letter, except "I", or capitals: initials, or a part of an abbreviation with spaces, such as "z. B.".
+
+No unit, as in "9 h.", and no end of a word, as in "don't."."""
 
 _LIST_NUMBER = re.compile(r"(?:^|\n)[^\S\n]*+\d++\.$")
 _GERMAN_ORDINAL = re.compile(
@@ -47,7 +49,7 @@ _ABBREVIATIONS = {
         "en": "Mt Rev Hon Gen Col Sgt Capt Lt Gov Sen Rep Fig dept Dept",
         "fr": "M MM Mlle Mlles Mme Mmes Me Bd bd av apr env p.ex P.ex c.-à-d tél Tél chap éd",
         "de": "Hr Fr Frl Dipl Ing Nr nr Str Abs Mio Mrd z.B Z.B d.h D.h u.a u.U o.Ä i.d.R s.o s.u bzw ca Ca ggf Ggf "
-        "evtl Evtl inkl exkl vgl Vgl max min",
+        "evtl Evtl inkl exkl vgl Vgl max min med jur phil rer nat Co",
         "es": "Sr Sra Srta Sres Dra Dña Ud Uds ud uds Vd Vds p.ej P.ej aprox núm pág Avda EE",
         "it": "Sig sig Sigg Dott dott Avv avv Arch arch Geom geom Ing ing On Egr egr Gent gent pag",
         "nl": "Dhr dhr Mevr mevr Mw mw Drs drs Ir ir Bijv bijv d.w.z o.a m.a.w m.b.t t.a.v blz jl a.s dr prof mr",

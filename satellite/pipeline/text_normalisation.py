@@ -26,7 +26,7 @@ _DATE = re.compile(r"\b(\d{1,2})([./-])(\d{1,2})\2(\d{4})\b")
 _TIME = r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])(\s?(?:[ap]\.?m|[AP]M)\b)?"
 _FRENCH_TIME = re.compile(r"\b([01]?\d|2[0-3])\s?[hH](?:\s?([0-5]\d))?(?!\w)")
 _TIME_RANGE = re.compile(
-    r"(?<![\w.,:-])(\d{1,2}(?:[:hH]\d\d|\s?[hH])?)\s?[-–]\s?"
+    r"(?<![\w.,:-])(\d{1,2}(?:[:hH]\d\d|\s?[hH])?(?:\s?(?:[ap]\.?m\.?|AM|PM))?)\s?[-–]\s?"
     r"(?=\d{1,2}(?::\d\d(?![\d:])|\s?[hH](?:\d\d)?(?!\w)|\s?(?:[ap]\.?m|AM|PM)\b))"
 )
 _VERSION = re.compile(r"\b(versi\w+\s)?(v?)(\d+(?:\.\d+){2,8}|(?<=v)\d+(?:\.\d+)?)\b", re.IGNORECASE)
@@ -56,7 +56,8 @@ _DECADE = re.compile(r"(?<![\w.,])(?:(the |early |mid-|late )?['’]?(1\d|20)?)(
 _DECADES = "twenties thirties forties fifties sixties seventies eighties nineties"
 _RANGE = re.compile(rf"(?<![\w.,-])({_NUMBER})(\s?[-–]\s?)({_NUMBER})(?![\w-])")
 _ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(?!['’\w-])(?:\.(?=\s[a-zà-ÿ]|[,;:)]))?")
-_ROMAN_ORDINAL = re.compile(r"(?<!\w)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(?:er|ère|re|e|ᵉ|ème)(?!\w)")
+_ROMAN_ORDINAL = re.compile(r"(?<!\w)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(er|ère|re|e|ᵉ|ème)(?!\w)")
+_QUEEN = re.compile(r"(?:a|Isabel|Elisabeth|Elizabeth|Beatrix|Margrethe)\s$")
 _NAME_BEFORE = re.compile(r"[A-ZÀ-ÖØ-Þ]\w*\s$")
 _LETTER_WORD = re.compile(r"[^\W\d_]{2,}")
 _SPELLED = re.compile(
@@ -65,7 +66,7 @@ _SPELLED = re.compile(
 )
 """Abbreviations that voices read as words in some languages. Which capitals are spelled, no rule tells."""
 
-_CAPITALS = re.compile(r"(?<![\w-])[A-ZÀ-ÖØ-Þ]{5,}(?![\w-])")
+_CAPITALS = re.compile(r"(?<![\w-])(?![IVXLCM]+\b)[A-ZÀ-ÖØ-Þ]{5,}(?![\w-])")
 _MINUS_ELSEWHERE = {
     "bg": "минус", "ca": "menys", "cs": "minus", "da": "minus", "el": "μείον", "et": "miinus", "fi": "miinus",
     "hr": "minus", "hu": "mínusz", "lt": "minus", "lv": "mīnus", "no": "minus", "pl": "minus", "ro": "minus",
@@ -76,7 +77,7 @@ _MINUS_ELSEWHERE = {
 _SPACE_BEFORE_MARK = re.compile(r" (?=[,.;!?](?!\w))")
 _FEMININE = ("ª", ".ª", "re", "ère")
 _GERMAN_ORDINAL = re.compile(r"(?:\b([Dd](?:er|ie|as))\s|(?<=[\w,]\s))(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ])")
-_GERMAN_DAYS = re.compile(r"(?<=\d\.)\s?[-–]\s?(?=\d{1,2}\.\s[A-ZÄÖÜ])")
+_GERMAN_DAYS = re.compile(r"(?<=\d\.)\s?[-–]\s?(?=\d{1,2}\.(?:\s[A-ZÄÖÜ]|\d))")
 _ROMAN_UNITS = {name: value for value, name in enumerate(["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"])}
 
 
@@ -112,7 +113,9 @@ class _Forms:
         self._signs: Mapping[str, str] = {**words["signs"], "−": words["minus"]}
         signs = "".join(re.escape(sign) for sign in self._signs)
         fractions = "|".join([*words["fractions"].values(), words["and_a_half"]])
-        self._unit = re.compile(rf"(?<![\w.,{currencies}])({_NUMBER}|{fractions})\s?({units}){per}(?![\w²³°])")
+        self._unit = re.compile(
+            rf"(?<![\w.,{currencies}])({_NUMBER}|{fractions})\s?({units}){per}(?![\w²³°])(?:\.(?=\s[a-zà-ÿ\d]|[,;:)]))?"
+        )
         self._price = re.compile(
             rf"(?:(?<!\w)(US|CA|AU|NZ|HK|[AC]))?([{currencies}])\s?({_NUMBER})({scale})(?:,[-–])?{per}(?!\w|[.,]\d)"
             rf"|(?<![\w.,])({_NUMBER})(?:,[-–])?({scale})\s?([{currencies}])(?:(\d\d)(?!\d)|{per})"
@@ -124,10 +127,9 @@ class _Forms:
         )
         self._clock = re.compile(rf"{_TIME}(?:\s(?:{words['clock']})(?!\w))?")
         self._dotted_clock = re.compile(words["dotted_clock"]) if "dotted_clock" in words else None
-        self._day = re.compile(
-            rf"(?<!\w)({words['day_after']})\s(\d{{1,2}})(?:\.(\d{{1,2}})\.(?!\d)|/(\d{{1,2}})(?![\w/%]))"
-        )
-        self._sign = re.compile(rf"\s?([{signs}])\1*\s?(?=[\w(√-])")
+        written_day = r"(\d{1,2})\.(\d{1,2})\.(?!\d)" if language == "de" else r"(\d{1,2})/(\d{1,2})(?![\w/%])"
+        self._day = re.compile(rf"(?<!\w)({words['day_after']})\s{written_day}")
+        self._sign = re.compile(rf"\s?([{signs}])(?:(?!\+)\1)*\s?(?=[\w(√+-])")
         self._degree_ordinal = (
             re.compile(rf"(?<!\w)((?:{words['article']})\s)(\d{{1,3}})°(?!\w|\s?[CF]\b)", re.IGNORECASE)
             if "article" in words
@@ -140,15 +142,16 @@ class _Forms:
         text = _LONG_NUMBER.sub(_spelled_groups, text.translate(_DASHES))
         text = _lower_if_all_capitals(text)
         text = without_abbreviations(text, self._language)
-        text = _EMAIL.sub(rf"\1 {self._words['at']} \2", text)
-        text = _INNER_DOT.sub(f" {self._words['dot']} ", text)
+        dot = f" {self._words['dot']} "
+        text = _EMAIL.sub(lambda match: f"{match[1]} {self._words['at']} {match[2]}".replace(".", dot), text)
+        text = _INNER_DOT.sub(dot, text)
         if any(character.isnumeric() for character in text):
             text = self._numbers(text)
         text = _POWER.sub(lambda match: f" {self._words['powers'][match[1] or '^']} ", text)
         text = self._sign.sub(lambda match: f" {self._signs[match[1]]} ", text)
         if self._language == "fr":
             text = _ROMAN_ORDINAL.sub(
-                lambda match: self._in_words(_roman_value(match)) if match[0][0] in "XVI" else "", text
+                lambda match: self._in_words(_roman_value(match), is_feminine=match[3] in _FEMININE), text
             )
         text = _ROMAN.sub(self._roman, text)
         text = _SPELLED.sub(lambda match: " ".join(match[0]), text)
@@ -161,10 +164,11 @@ class _Forms:
         steps: Sequence[tuple[re.Pattern[str] | None, Callable[[re.Match[str]], str]]] = (
             (_ISO_DATE, lambda match: self._date(int(match[3]), int(match[2]), match[1])),
             (_DATE, self._written_date),
+            (_GERMAN_DAYS if self._language == "de" else None, lambda match: f" {words['range']} "),
             (self._day, self._day_of_month),
             (_FRACTION, self._fraction),
-            (_VERSION, self._version),
             (_PHONE, self._phone),
+            (_VERSION, self._version),
             (_TIME_RANGE, lambda match: f"{match[1]} {words['range']} "),
             (self._clock, lambda match: self._time(int(match[1]), int(match[2]), match[3] or "")),
             (self._dotted_clock, lambda match: self._time(int(match[1]), int(match[2]))),
@@ -179,7 +183,6 @@ class _Forms:
             (_DIVISION, lambda match: " ÷ "),
             (_PRODUCT, lambda match: f" {words['signs']['×']} "),
             (_TWO_SCALES, lambda match: ", "),
-            (_GERMAN_DAYS if self._language == "de" else None, lambda match: f" {words['range']} "),
             (self._quantities, self._range_of_quantities),
             (_RANGE, self._range),
             (_MINUS, lambda match: f"{words['minus']} "),
@@ -206,8 +209,8 @@ class _Forms:
 
     def _day_of_month(self, match: re.Match[str]) -> str:
         """Return a date without a year, such as "am 5.12." or "le 14/07"."""
-        first, second = int(match[2]), int(match[3] or match[4])
-        day, month = (first, second) if self._words["day_first"] or match[3] else (second, first)
+        first, second = int(match[2]), int(match[3])
+        day, month = (first, second) if self._words["day_first"] else (second, first)
         if not (1 <= month <= 12 and 1 <= day <= 31):
             return match[0]
         return f"{match[1]} {self._date(day, month, '').strip(' ,').removesuffix(' de')}"
@@ -256,8 +259,10 @@ class _Forms:
         first, currencies = match[1], self._words["currencies"]
         if first[0] not in currencies:
             return f"{first} {self._words['range']} "
-        is_named = match.string[match.end()] in currencies
-        return f"{first[1:].lstrip()} {self._words['range']} {'' if is_named else first[0]}"
+        following = match.string[match.end()]
+        if following in currencies:
+            return f"{first.lstrip(following).lstrip()} {self._words['range']} "
+        return f"{first[1:].lstrip()} {self._words['range']} {first[0]}"
 
     def _range(self, match: re.Match[str]) -> str:
         first, dash, second = match.groups()
@@ -270,11 +275,10 @@ class _Forms:
         cents = None
         if not sign:
             number, scale, sign, cents, per = match.group(6, 7, 8, 9, 10)
-        forms = (
-            [f"{country} {form}" for form in self._words["currencies"][sign]]
-            if country
-            else (self._words["currencies"][sign])
-        )
+        forms = [
+            f"{country} {form}" if country and self._language == "en" else form
+            for form in self._words["currencies"][sign]
+        ]
         per = self._per(per)
         if scale:
             word = scale.strip()
@@ -300,7 +304,8 @@ class _Forms:
         return forms[0] if _value(number) == 1 or _value(number) < self._words["singular_below"] else forms[1]
 
     def _ordinal_of(self, number: int, ending: str) -> str:
-        return self._in_words(number, is_feminine=ending in _FEMININE)
+        said = self._in_words(number, is_feminine=ending in _FEMININE)
+        return said.removesuffix("o") if ending == "er" else said  # Spanish "primer" before a noun
 
     def _german_ordinal(self, match: re.Match[str]) -> str:
         """Return "der neunundzwanzigste November", or "am neunundzwanzigsten November"."""
@@ -315,13 +320,17 @@ class _Forms:
             # A single letter may be a word, and X any name: it is a number after "Part" or a person's name alone.
             after = match.string[match.end() : match.end() + 1]
             is_king = number == 5 or (number == 1 and self._language != "en" and after in ("", ",", ".", ";", ":", ")"))
-            if not _NAME_BEFORE.search(before) or not (is_numbered or is_king):
+            is_name = bool(_NAME_BEFORE.search(before))
+            if not (is_numbered and (is_name or self._language != "en")) and not (is_name and is_king):
                 return match[0]
         if is_numbered:
             return str(number)
+        is_queen = bool(_QUEEN.search(before))
+        ordinal = self._in_words(number, is_feminine=is_queen)
         if number < self._words.get("roman_ordinals_below", 0):
-            return self._in_words(number)
-        return str(self._words["roman"].format(number=number, ordinal=self._in_words(number)))
+            return ordinal
+        form = "roman_queen" if is_queen and "roman_queen" in self._words else "roman"
+        return str(self._words[form].format(number=number, ordinal=ordinal))
 
     def _in_words(self, number: int, *, is_feminine: bool = False) -> str:
         """Return the ordinal, by the spell-out rules of Unicode's CLDR."""
