@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ _STT_REPEATS = 3
 _TTS_REPEATS = 10
 _WAKE_REPEATS = 3
 _WORK_ROUNDS = 3
+_SHOWN_SECONDS = 30.0
+"""From one line about the progress to the next, where there is no terminal."""
+
 _QUESTION = "What is the capital of France?"
 
 
@@ -141,18 +145,18 @@ class Runner:
             with _noted(report):
                 report.rooms = await self._measure_rooms(folder)
         if "http" in plan.parts:
-            with _noted(report), self._console.status("http"):
+            with _noted(report), self._status("http"):
                 models = self._store.directory
                 report.http = await http.measure(folder, models, self._threads, repeats=plan.repeats)
 
     def _official(self) -> Path:
-        with self._console.status("installing the official servers (once)"):
+        with self._status("installing the official servers (once)"):
             return rivals.environment(self._cache)
 
     def _corpus(self) -> Corpus:
         if self._plan.corpus:
             return read_corpus(self._plan.corpus)
-        with self._console.status("speaking the synthetic corpus (once)"):
+        with self._status("speaking the synthetic corpus (once)"):
             return synthetic.cached_corpus(self._cache, self._voice())
 
     def _chosen(self, corpus: Corpus) -> Sequence[Clip]:
@@ -165,7 +169,7 @@ class Runner:
     async def _running(self, python: Path | None, folder: Path) -> AsyncIterator[_Servers]:
         """Keep all servers running, ours with every model loaded."""
         async with AsyncExitStack() as stack:
-            with self._console.status("starting the servers"):
+            with self._status("starting the servers"):
                 daemon = own.daemon(folder, self._store.directory, self._threads)
                 ours = await stack.enter_async_context(started(daemon))
                 await ask(ours)
@@ -214,9 +218,9 @@ class Runner:
             )
 
     async def _measure_speaking(self, python: Path | None, folder: Path) -> SpeakingResult:
-        with self._console.status("speaking") as status:
+        with self._status("speaking") as status:
             bench = SpeakingBench(
-                folder, self._store, self._threads, python, lambda voice: status.update(f"speaking: {voice}")
+                folder, self._store, self._threads, python, lambda voice: status(f"speaking: {voice}")
             )
             return await bench.measure(self._plan.voice.limit)
 
@@ -236,7 +240,7 @@ class Runner:
         self, servers: _Servers, corpus: Corpus, first: memory.MemoryState, folder: Path
     ) -> memory.MemoryResult:
         """Read the memory of servers that have all done the same work, whatever was measured before."""
-        with self._console.status("memory"):
+        with self._status("memory"):
             await _work(servers, corpus, rounds=_WORK_ROUNDS)
             worked = await servers.memory()
             command = own.daemon(folder, self._store.directory, self._threads, chat=False)
@@ -248,22 +252,20 @@ class Runner:
     async def _measure_chat(self, folder: Path, report: Report) -> None:
         daemons = Daemons(folder, self._store.directory, self._threads)
         gguf = self._store.file(demo_set.SMOLLM2, ".gguf")
-        with self._console.status("chat") as status:
-            bench = ChatBench(
-                self._plan.chat, daemons, gguf, repeats=self._plan.repeats, on_status=lambda text: status.update(text)
-            )
+        with self._status("chat") as status:
+            bench = ChatBench(self._plan.chat, daemons, gguf, repeats=self._plan.repeats, on_status=status)
             report.chat = await bench.measure()
 
     async def _measure_voice(self, corpus: Corpus, python: Path | None, folder: Path) -> VoiceResult:
-        with self._console.status("voice") as status:
+        with self._status("voice") as status:
             pythons = None
             if python:
-                status.update("voice: installing microVAD (once)")
+                status("voice: installing microVAD (once)")
                 vad = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
                 pythons = RivalPythons(python, vad)
             sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
             wake_word = read_wav(sounds.wake_word)
-            bench = VoiceBench(folder, self._store, self._threads, pythons, status.update, wake_word)
+            bench = VoiceBench(folder, self._store, self._threads, pythons, status, wake_word)
             words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
             return await bench.measure(corpus.name, self._chosen(corpus), words)
 
@@ -271,22 +273,22 @@ class Runner:
         return self._store.path(demo_set.TINY_EN)
 
     async def _measure_wake(self) -> WakeResult:
-        with self._console.status("wake word") as status:
+        with self._status("wake word") as status:
             rival: Path | None = None
             if self._plan.rivals:
-                status.update("wake word: installing pyopen-wakeword (once)")
+                status("wake word: installing pyopen-wakeword (once)")
                 rival = await asyncio.to_thread(rivals.environment, self._cache, "wake", wake.REQUIREMENTS)
             sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
             pcm = read_wav(sounds.wake_word) + bytes(BYTES_PER_SECOND)
             models = self._store.directory / "wake" / "openwakeword"
             repeats = self._plan.repeats or _WAKE_REPEATS
-            return await wake.measure(models, pcm, rival, repeats=repeats, on_status=status.update)
+            return await wake.measure(models, pcm, rival, repeats=repeats, on_status=status)
 
     async def _measure_endpoint(self, corpus: Corpus, report: Report) -> endpoint.EndpointResult:
         rival: Path | None = None
-        with self._console.status("endpoint") as status:
+        with self._status("endpoint") as status:
             if self._plan.rivals:
-                status.update("endpoint: installing microVAD (once)")
+                status("endpoint: installing microVAD (once)")
                 with _noted(report):
                     rival = await asyncio.to_thread(rivals.environment, self._cache, "microvad", microvad.REQUIREMENTS)
             words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
@@ -294,20 +296,38 @@ class Runner:
                 endpoint.our_understanding, self._whisper(), demo_set.TINY_EN, self._threads
             )
             return await endpoint.measure(
-                corpus, words, understand, rival, on_progress=lambda what: status.update(f"endpoint: {what}")
+                corpus, words, understand, rival, on_progress=lambda what: status(f"endpoint: {what}")
             )
 
     async def _measure_rooms(self, folder: Path) -> RoomsResult:
-        with self._console.status("rooms") as status:
+        with self._status("rooms") as status:
             sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
             home = Home(folder, self._store.directory, self._threads)
-            bench = RoomsBench(self._plan.rooms, home, sounds, repeats=self._plan.repeats, on_status=status.update)
+            bench = RoomsBench(self._plan.rooms, home, sounds, repeats=self._plan.repeats, on_status=status)
             return await bench.measure()
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        with self._console.status(what) as status:
-            yield lambda done, of: status.update(f"{what}: {done} of {of}")
+        with self._status(what) as status:
+            yield lambda done, of: status(f"{what}: {done} of {of}")
+
+    @contextmanager
+    def _status(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Show on a terminal all that is done; elsewhere, such as in a log, how far it is, twice a minute."""
+        if self._console.is_terminal:
+            with self._console.status(what) as status:
+                yield status.update
+            return
+        shown_at = 0.0
+
+        def show(text: str) -> None:
+            nonlocal shown_at
+            if time.monotonic() - shown_at >= _SHOWN_SECONDS:
+                shown_at = time.monotonic()
+                self._console.print(text, markup=False, highlight=False)
+
+        show(what)
+        yield show
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The chat part of the benchmark from its figures to the report, and from its arguments to its figures."""
 
 import asyncio
+import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -137,11 +138,13 @@ def test_the_chat_of_real_daemons_is_measured(models_directory: Path, tmp_path: 
             url = server.stdout.readline().removeprefix("listening at ").strip()
             target = ChatPlan(url, "m", idle_seconds=(0.1,), rest_seconds=0.5)
             plan = Plan(("chat",), repeats=1, chat=target)
-            runner = Runner(plan, Store(models_directory), tmp_path, Console(quiet=True))
+            log = io.StringIO()
+            runner = Runner(plan, Store(models_directory), tmp_path, Console(file=log))
             made = asyncio.run(runner.run())
         finally:
             server.terminate()
     assert made.failures == []
+    assert log.getvalue().startswith("chat")
     found = made.chat
     assert found is not None
     assert found.server == f"Ollama at {url}, m"
