@@ -32,7 +32,7 @@ NOISE = np.random.default_rng(0).integers(-4000, 4000, RATE).astype(np.int16).to
 class LoudEngine(ScriptedEngine):
     """Its answers can be heard: every word is a second of noise, which is as hard to compress as speech."""
 
-    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, lead_seconds: float = 0.0) -> AsyncGenerator[bytes, None]:
         async for _ in super().speak(text):
             yield NOISE
 

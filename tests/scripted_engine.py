@@ -48,6 +48,7 @@ class ScriptedEngine:
     asides: list[str] = field(default_factory=list)
     prepared: list[Sequence[Message]] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)
+    leads: list[float] = field(default_factory=list)  # seconds left to be heard when a clause was begun
     made: int = 0
     provider = "model"
     program = "deaf"
@@ -85,7 +86,8 @@ class ScriptedEngine:
         self.chosen = choice
         return self
 
-    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, lead_seconds: float = 0.0) -> AsyncGenerator[bytes, None]:
+        self.leads.append(round(lead_seconds, 3))
         for _ in text.split():
             self.made += 1
             await asyncio.sleep(self.tts_seconds[min(self.made, len(self.tts_seconds)) - 1])

@@ -255,13 +255,19 @@ async def test_requests_take_turns_between_the_parts_of_a_long_recording(ears: E
     assert done == ["short", "long"]
 
 
+async def test_a_command_waits_for_its_turn_once(ears: Ears) -> None:
+    before = ears.worker.completed
+    await ears.whisper.transcribe(LIGHTS, speech=[1.0] * (len(LIGHTS) // 1024))
+    assert ears.worker.completed == before + 1
+
+
 def test_the_usual_time_is_without_the_time_of_others(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     transcriber = load().whisper
     monkeypatch.setattr(transcriber, "_text", lambda *_: ("Lights.", "en"))
     pieces = transcriber._pieces(LIGHTS * 20, [True] * (len(LIGHTS) * 20 // 1024), "en", _Request(()))
     next(pieces)
     time.sleep(0.2)
-    assert list(pieces)
+    assert [is_last for _, is_last in pieces][-1]
     assert transcriber.usual_seconds is not None
     assert transcriber.usual_seconds < 0.2
 

@@ -209,7 +209,7 @@ async def test_closing_or_cancelling_stops_the_work(mouth: Mouth) -> None:
     assert mouth.worker.pending == 0
 
 
-async def test_the_beginning_of_a_text_goes_ahead_of_texts_that_are_being_spoken(mouth: Mouth) -> None:
+async def test_the_text_whose_sound_runs_out_first_goes_ahead(mouth: Mouth) -> None:
     speaker = await mouth.piper.speaker(VoiceChoice())
     order: list[str] = []
 
@@ -219,7 +219,7 @@ async def test_the_beginning_of_a_text_goes_ahead_of_texts_that_are_being_spoken
 
     async with AsyncExitStack() as stack:
         first, second, late = [
-            await stack.enter_async_context(aclosing(speaker.speak(SENTENCE * 30))) for _ in range(3)
+            await stack.enter_async_context(aclosing(speaker.speak(SENTENCE * 30, lead))) for lead in (900, 600, 0)
         ]
         await asyncio.gather(anext(first), anext(second))
         release = threading.Event()
@@ -230,7 +230,7 @@ async def test_the_beginning_of_a_text_goes_ahead_of_texts_that_are_being_spoken
         await asyncio.sleep(0)
         release.set()
         await asyncio.gather(*asking)
-    assert order == ["late", "first", "second"]
+    assert order == ["late", "second", "first"]
 
 
 async def test_texts_that_are_spoken_at_once_take_turns(mouth: Mouth) -> None:

@@ -15,23 +15,27 @@ def planner(fixed_seconds: float = 0.014, frame_seconds: float = 0.0006) -> Wind
     return WindowPlanner(fixed_seconds, frame_seconds, FRAME_SECONDS, LEAD_FRAMES)
 
 
-def played(planner: WindowPlanner, frames: int, slower: float = 1.0) -> tuple[float, float, list[int]]:
+def played(
+    planner: WindowPlanner, frames: int, slower: float = 1.0, lead_seconds: float = 0.0
+) -> tuple[float, float, list[int]]:
     """Speak on a host `slower` than planned for; return the time to the first sound, that of gaps, and the windows."""
     clock = ManualClock(50.0)
-    timeline = Timeline(clock)
+    timeline = Timeline(lead_seconds, clock=clock)
     first_seconds = stalled_seconds = 0.0
     sizes: list[int] = []
-    held = planner.held(frames)
+    held = planner.held(frames, lead_seconds)
+    begun = held == 0
     at = 0
     while at < frames:
         size = min(held - at, 64) if at < held else planner.next(frames - at, timeline.left_seconds)
         left_seconds, cost_seconds = timeline.left_seconds, slower * planner.cost_seconds(size)
         clock.now += cost_seconds
         at += size
-        if timeline.begun:
+        if begun:
             stalled_seconds += max(0.0, cost_seconds - left_seconds)
-            timeline.add(size * FRAME_SECONDS)
+            timeline.add((size - LEAD_FRAMES * (at == size)) * FRAME_SECONDS)
         elif at >= held:
+            begun = True
             first_seconds = clock.now - 50
             timeline.add((at - LEAD_FRAMES) * FRAME_SECONDS)
         sizes.append(size)
@@ -40,8 +44,9 @@ def played(planner: WindowPlanner, frames: int, slower: float = 1.0) -> tuple[fl
 
 @pytest.mark.parametrize("frames", [3, 60, 400, 2000])
 @pytest.mark.parametrize("costs", [(0.001, 0.0001), (0.014, 0.0006), (0.1, 0.004), (0.3, 0.009), (0.2, 0.03)])
-def test_the_sound_never_runs_out(frames: int, costs: tuple[float, float]) -> None:
-    first_seconds, stalled_seconds, sizes = played(planner(*costs), frames)
+@pytest.mark.parametrize("lead_seconds", [0, 0.03, 0.5, 4])
+def test_the_sound_never_runs_out(frames: int, costs: tuple[float, float], lead_seconds: float) -> None:
+    first_seconds, stalled_seconds, sizes = played(planner(*costs), frames, lead_seconds=lead_seconds)
     assert stalled_seconds == 0
     assert sum(sizes) == frames
     assert first_seconds <= sum(planner(*costs).cost_seconds(size) for size in sizes) + 1e-6
@@ -51,6 +56,10 @@ def test_the_first_sound_does_not_wait_for_the_rest() -> None:
     short, long = played(planner(), 60), played(planner(), 2000)
     assert short[0] == long[0] == pytest.approx(planner().cost_seconds(12))
     assert long[2][:3] == [12, 32, 128]
+
+
+def test_a_sentence_that_follows_sound_begins_with_long_windows() -> None:
+    assert played(planner(), 2000, lead_seconds=2)[2][0] == 128
 
 
 def test_a_host_half_as_fast_as_measured_keeps_up() -> None:
@@ -77,15 +86,14 @@ def test_costs_follow_from_two_windows() -> None:
 
 def test_a_timeline_counts_what_is_left() -> None:
     clock = ManualClock(50.0)
-    timeline = Timeline(clock)
-    assert not timeline.begun
-    left: list[float] = []
+    timeline = Timeline(clock=clock)
+    left: list[float] = [timeline.left_seconds]
     for added, passed in ((0.5, 0.2), (1.0, 0), (0, 5), (0.1, 0)):
         timeline.add(added)
         clock.now += passed
         left.append(timeline.left_seconds)
-    assert timeline.begun
-    assert left == pytest.approx([0.3, 1.3, 0, 0.1])
+    assert left == pytest.approx([0, 0.3, 1.3, 0, 0.1])
+    assert Timeline(2.0, clock=clock).left_seconds == pytest.approx(2)
 
 
 @pytest.mark.parametrize("piece", [50, 256, 5000])

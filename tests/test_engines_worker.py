@@ -45,16 +45,23 @@ async def test_calls_run_one_at_a_time_in_order() -> None:
     worker.close()
 
 
-async def test_what_goes_first_passes_what_waits_but_for_its_like() -> None:
+async def test_what_is_due_first_runs_first_however_much_comes_after_it_was_due() -> None:
     worker = Worker(Stage.TTS)
-    ran: list[int] = []
+    ran: list[str] = []
     async with busy(worker) as release:
-        calls = (worker.run(ran.append, 3), worker.run_first(ran.append, 1), worker.run_first(ran.append, 2))
-        waiting = [asyncio.create_task(call) for call in calls]
+
+        async def waiting(**due_seconds: float) -> list[asyncio.Task[None]]:
+            calls = [asyncio.create_task(worker.run_due(due, ran.append, name)) for name, due in due_seconds.items()]
+            await asyncio.sleep(0.05)
+            return calls
+
+        calls = await waiting(last=60, later=30, soon=0.01, late=-5)
+        calls += [*await waiting(now=0, never=45), asyncio.create_task(worker.run(ran.append, "plain"))]
         await asyncio.sleep(0)
+        calls[5].cancel()
         release.set()
-        await asyncio.gather(*waiting)
-    assert ran == [1, 2, 3]
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert ran == ["late", "soon", "now", "plain", "later", "last"]
 
 
 async def test_a_full_queue_is_an_error() -> None:

@@ -1,6 +1,7 @@
 """The queues of a run and the event bus: bounded, and nothing is lost that is needed."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -9,6 +10,7 @@ from satellite.errors import ChatError, TextToSpeechError
 from satellite.events import ChatChunk, RunBus, RunEnd, RunIdentity
 from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.text_buffer import TextBuffer
+from tests.scripted_engine import TWO_SENTENCES, ScriptedEngine, scripted_stages
 from tests.waiting import PATIENCE_SECONDS
 
 SECOND = bytes(BYTES_PER_SECOND)
@@ -84,3 +86,12 @@ async def test_the_bus_reaches_every_watcher_and_drops_the_slow_one() -> None:
         got = [await anext(aiter(quick)) for _ in range(10)]
         assert [event.text for event in got if isinstance(event, ChatChunk)] == [str(number) for number in range(10)]
     bus.publish(RunEnd(run))
+
+
+@pytest.mark.virtual_clock
+async def test_a_later_sentence_is_due_when_the_sound_before_it_has_been_heard() -> None:
+    engine = ScriptedEngine(tts_seconds=(0.05,))
+    async with aclosing(scripted_stages(engine).speak("".join(TWO_SENTENCES), engine)) as pieces:
+        async for _ in pieces:
+            pass
+    assert engine.leads == [0, 4.8]  # five words, each a second of sound: the first begins to be heard at once

@@ -82,11 +82,11 @@ class LocalSettings(Settings):
     context_tokens: int = Field(1024, ge=256, le=131_072)
     """Context length of each answer, in tokens."""
 
-    parallel: int = Field(6, ge=1, le=32)
+    parallel: int = Field(8, ge=1, le=32)
     """Answers generated at the same time; others wait. Each keeps a context in memory: 23 MB with the default model."""
 
     threads: int = Field(0, ge=0, le=64)
-    """CPU threads; 0 is one per core, at most four."""
+    """CPU threads; 0 is one per core, at most four, and leaves one core to speech where several answers are given."""
 
     gpu_layers: int = Field(0, ge=0, le=1000)
     """Layers on the GPU, if xllamacpp was built with GPU support."""

@@ -333,9 +333,10 @@ class Speaker(Protocol):
     identity: str
     """Equal if the same text gives the same sound: the voice's files, its speaker and its speed."""
 
-    def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+    def speak(self, text: str, lead_seconds: float = 0.0) -> AsyncGenerator[bytes, None]:
         """Yield `text` as PCM in `format` while it is synthesised, at a constant gain.
 
+        `lead_seconds` of sound before it are still to be heard: meanwhile texts that are needed earlier may go first.
         Text without a sound yields nothing. Synthesis is as fast as the consumer; closing the generator stops it.
         """
 

@@ -5,6 +5,7 @@ import concurrent.futures
 import logging
 import threading
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ _Batch = Callable[[Sequence[Any]], Sequence[object]]
 
 
 class Worker:
-    """Runs blocking calls of one engine in one thread, mostly first come first served; for one event loop at a time.
+    """Runs blocking calls of one engine in one thread, those that are due first first; for one event loop at a time.
 
     `queue_size` calls may wait; a further one fails at once with `<stage>-busy`. A call that is cancelled before it
     begins never runs; one that is running cannot be stopped, and its result is dropped.
@@ -63,9 +64,9 @@ class Worker:
         """Return `call(*args, **kwargs)` from the engine's thread; any foreign exception becomes a `StageError`."""
         return cast(R, await self._run(partial(call, *args, **kwargs)))
 
-    async def run_first(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `run`, but ahead of all waiting calls except those that go first too."""
-        return cast(R, await self._run(partial(call, *args, **kwargs), first=True))
+    async def run_due(self, seconds: float, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `run`, but due in so many `seconds`: other calls are due when they come, and those due first run first."""
+        return cast(R, await self._run(partial(call, *args, **kwargs), due_seconds=seconds))
 
     async def run_together(self, call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
         """Return the result of `call` for `item`; it gets all items that wait for it at that time.
@@ -75,7 +76,7 @@ class Worker:
         return cast(R, await self._run(lambda: call([item])[0], call, item))
 
     async def _run(
-        self, work: Callable[[], object], together: _Batch | None = None, item: object = None, *, first: bool = False
+        self, work: Callable[[], object], together: _Batch | None = None, item: object = None, due_seconds: float = 0.0
     ) -> object:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
@@ -83,7 +84,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # commands and tests use one worker in several loops, one after the other
             self._loop, self._notified = loop, False
-        queued = _Call(work, loop.create_future(), together, item, first)
+        queued = _Call(work, loop.create_future(), together, item, time.monotonic() + max(0.0, due_seconds))
         if not self._enqueue(queued):
             raise error(f"{self.stage} is shutting down", kind="not-ready")
         try:
@@ -114,7 +115,7 @@ class Worker:
         with self._lock:
             if self._closed:
                 return False
-            self._waiting.insert(sum(one.first for one in self._waiting) if call.first else len(self._waiting), call)
+            insort(self._waiting, call, key=lambda one: one.due_at)
             # Under the lock: the thread stops working under it too, and a call between the two would wait for ever.
             if not self._working:
                 self._executor.submit(self._work)
@@ -191,7 +192,7 @@ class _Call:
     answer: "asyncio.Future[tuple[object, BaseException | None]]"
     together: _Batch | None
     item: object
-    first: bool = False
+    due_at: float
     outcome: object = None
     failure: BaseException | None = None
 

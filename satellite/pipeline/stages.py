@@ -309,7 +309,7 @@ class Stages:
         usual_seconds = self.config.deadlines.tts_seconds * tts_patience(len(text))
         began = _now()
         first = True
-        async with aclosing(speaker.speak(text)) as pieces:
+        async with aclosing(speaker.speak(text, lead.left_seconds)) as pieces:
             while True:
                 longest_seconds = max(usual_seconds, self._paces.longest_seconds(speaker.identity, text))
                 # A voice keeps pace with the listener, no more: it may take as long as what was made before lasts.

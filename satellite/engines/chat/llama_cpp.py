@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -273,6 +274,9 @@ class LlamaCppChat:
             "batch_tokens": _GPU_BATCH if self._settings.gpu_layers else _CPU_BATCH,
             "gpu_layers": self._settings.gpu_layers,
             "threads": cpu_threads(self._settings.threads),
+            # Of prompts and of several answers at once, while commands are heard and answers spoken: threads that wait
+            # for each other on cores that are in use take longer than one fewer.
+            "batch_threads": self._settings.threads or max(1, min(cpu_threads(0), len(os.sched_getaffinity(0)) - 1)),
         }
         server: LlamaProcess | None = None
         reason = ""

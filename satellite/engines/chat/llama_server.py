@@ -48,7 +48,8 @@ def load(settings: dict[str, Any]) -> Any:
     parameters.kv_unified = False  # else one long conversation takes the room of the others
     parameters.n_batch = parameters.n_ubatch = settings["batch_tokens"]
     parameters.n_gpu_layers = settings["gpu_layers"]
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = settings["threads"]
+    parameters.cpuparams.n_threads = settings["threads"]
+    parameters.cpuparams_batch.n_threads = settings["batch_threads"]
     parameters.n_threads_http = settings["parallel"] + 3  # a prompt read ahead, the watch, an answer being cancelled
     parameters.cache_ram_mib = 0  # each slot keeps its last conversation's prefix; more is not worth gigabytes
     parameters.sse_ping_interval = -1

@@ -163,7 +163,7 @@ class RemoteSpeaker:
         self._gain = gain * volume
         self._volume = volume
 
-    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, lead_seconds: float = 0.0) -> AsyncGenerator[bytes, None]:
         """Yield `text` as PCM in `format`; see `Speaker`. Raises `TextToSpeechError`.
 
         If a server fails, the next one is used only before the first sound: afterwards words would be repeated.

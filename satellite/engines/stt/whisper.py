@@ -205,7 +205,9 @@ class WhisperTranscriber:
         pieces = self._pieces(pcm, spoken, wanted, request)
         texts: list[str] = []
         try:
-            while (piece := await self._worker.run(next, pieces, None)) is not None:
+            is_last = False
+            while not is_last:
+                piece, is_last = await self._worker.run(next, pieces, (Transcription("", wanted or ""), True))
                 texts.append(piece.text)
                 wanted = piece.language
         except asyncio.CancelledError:
@@ -228,8 +230,8 @@ class WhisperTranscriber:
 
     def _pieces(
         self, pcm: bytes, spoken: list[bool] | None, language: str | None, request: "_Request"
-    ) -> Iterator[Transcription]:
-        """Yield the words of each segment of speech; blocking, but between two the thread serves others.
+    ) -> Iterator[tuple[Transcription, bool]]:
+        """Yield the words of each segment of speech, and whether it is the last; between two the thread serves others.
 
         Where the VAD has found no speech, `spoken` is None, and all of `pcm` is decoded: over a telephone's band and
         for very quiet voices Whisper hears what a VAD misses, and says itself how likely there is no speech.
@@ -240,12 +242,14 @@ class WhisperTranscriber:
         if samples is None:
             return
         seconds = 0.0
-        for start, end in segments(spoken, len(samples), self.window_floor_seconds):
+        parts = list(segments(spoken, len(samples), self.window_floor_seconds))
+        for number, (start, end) in enumerate(parts, 1):
             began = time.monotonic()
             text, language = self._text(samples, start, end, spoken, language, request)
             seconds += time.monotonic() - began
-            yield Transcription(text, language)
-        self._recent_seconds.append(seconds)
+            if number == len(parts):
+                self._recent_seconds.append(seconds)
+            yield Transcription(text, language), number == len(parts)
 
     def _text(
         self,

@@ -23,6 +23,9 @@ from satellite.errors import TextToSpeechError, shown
 
 _LOGGER = logging.getLogger(__name__)
 
+_EARLY_SECONDS = 0.5
+"""How long before the sound of an answer runs out its next window is due: time for those of others before it."""
+
 VoiceFiles = Callable[[], Sequence[tuple[Voice, VoiceFile]]]
 """Returns the voices on disk with their files, the default first."""
 
@@ -49,28 +52,30 @@ class VoiceSpeaker:
         self._speaker_id = speaker_id
         self._worker = worker
 
-    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+    async def speak(self, text: str, lead_seconds: float = 0.0) -> AsyncGenerator[bytes, None]:
         """Yield `text` as PCM in `format`, window by window; see `Speaker`. Raises `TextToSpeechError`."""
-        sound = self._sound(text)
+        timeline = Timeline(lead_seconds)
+        sound = self._sound(text, timeline)
+        is_last = False
         # A call for each window: closing the generator stops the work after the current one, and several texts take
-        # turns in the engine's thread. A text of which nothing is heard yet goes ahead of those that are being spoken.
-        run = self._worker.run_first
-        while (pcm := await run(next, sound, None)) is not None:
+        # turns in the engine's thread. The first sound of an answer is due at once, later ones before the one before
+        # has been heard.
+        while not is_last:
+            pcm, is_last = await self._worker.run_due(timeline.left_seconds - _EARLY_SECONDS, next, sound)
             if pcm:
                 yield pcm
-                run = self._worker.run
 
-    def _sound(self, text: str) -> Iterator[bytes]:
+    def _sound(self, text: str, timeline: Timeline) -> Iterator[tuple[bytes, bool]]:
+        """Yield the sound piece by piece, and whether it is the last."""
         from satellite.engines.tts.voice_output import VoiceOutput
 
-        timeline = Timeline()
         output = VoiceOutput(self.format.rate, self.gain, self._settings.volume)
         for samples in self._loaded.speak(text, self._settings, self._speaker_id, timeline):
             heard = output.add(samples)
             if heard:
                 timeline.add(len(heard) / (self.format.rate * self.format.frame_bytes))
-            yield heard  # also if empty: the caller may stop between any two
-        yield output.end()
+            yield heard, False  # also if empty: the caller may stop between any two
+        yield output.end(), True
 
 
 class VoiceSynthesizer:

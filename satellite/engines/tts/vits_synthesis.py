@@ -82,7 +82,7 @@ class VitsSynthesis:
             return
         assert self.planner is not None
         sentence = self.network.sentence(inputs)
-        held = 0 if timeline.begun else self.planner.held(sentence.frames)
+        held = self.planner.held(sentence.frames, timeline.left_seconds)
         ready: list[Samples] = []
         at = 0
         while at < sentence.frames:

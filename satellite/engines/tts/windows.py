@@ -18,19 +18,15 @@ _RECOVERY = 0.2
 class Timeline:
     """How much of the sound handed out so far is still to be heard, if it is played without a pause."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lead_seconds: float = 0.0, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`lead_seconds` of sound are still to be heard before."""
         self._clock = clock
-        self._over_at: float | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether any sound has been handed out."""
-        return self._over_at is not None
+        self._over_at = clock() + lead_seconds
 
     @property
     def left_seconds(self) -> float:
         """Return how long it will last from now on."""
-        return 0.0 if self._over_at is None else max(0.0, self._over_at - self._clock())
+        return max(0.0, self._over_at - self._clock())
 
     def add(self, seconds: float) -> None:
         """Record that `seconds` of sound are handed out now."""
@@ -72,14 +68,15 @@ class WindowPlanner:
         slowness = seconds / usual if usual else 1.0
         self._slowness = max(slowness, self._slowness + _RECOVERY * (slowness - self._slowness))
 
-    def held(self, frames: int) -> int:
+    def held(self, frames: int, left_seconds: float = 0.0) -> int:
         """Return how many frames to compute before the first sound: as few as possible without a gap afterwards.
 
-        That is one window on a host that is faster than real time, and what it falls short by on a slower one.
+        That is one window on a host that is faster than real time, what it falls short by on a slower one, and none
+        where enough sound from before is heard for `left_seconds` more.
         """
-        held = min(frames, self.lead_frames + _SIZES[0])
-        while held < frames and not self._lasts(frames, held):
-            held = min(frames, held + _SIZES[0])
+        held = 0
+        while held < frames and not self._lasts(frames, held, left_seconds):
+            held = min(frames, max(held, self.lead_frames) + _SIZES[0])
         return held
 
     def next(self, frames_left: int, left_seconds: float) -> int:
@@ -93,9 +90,10 @@ class WindowPlanner:
     def _sound_seconds(self, frames: int) -> float:
         return frames * self.frame_sound_seconds
 
-    def _lasts(self, frames: int, held: int) -> bool:
-        """Return whether there is no gap if `held` frames are ready at the first sound."""
-        left_seconds = self._sound_seconds(held - self.lead_frames)
+    def _lasts(self, frames: int, held: int, left_seconds: float) -> bool:
+        """Return whether there is no gap if `held` frames are ready at the first sound, which others precede."""
+        held_seconds = self.cost_seconds(held) if held else 0.0
+        left_seconds = max(0.0, left_seconds - held_seconds) + self._sound_seconds(held - self.lead_frames)
         while held < frames:
             size = self.next(frames - held, left_seconds)
             cost_seconds = self.cost_seconds(size)
