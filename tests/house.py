@@ -31,9 +31,8 @@ from satellite.rooms.device import Capabilities, RoomContext
 from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaSources
-from satellite.rooms.playback import SharedSound
+from satellite.rooms.playback import SharedSound, Sounding
 from satellite.rooms.room import LinkState, RoomStatus
-from satellite.rooms.room_sound import Sounding
 from satellite.services.session import ALL_STAGES, Session
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import AllowedNetworks, Server

@@ -14,8 +14,8 @@ from satellite.http.outbox import Outbox
 from satellite.http.room_frames import timer_frame
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
+from satellite.rooms.playback import Sounding
 from satellite.rooms.room import BaseRoom, LinkState
-from satellite.rooms.room_sound import Sounding
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind
 from satellite.tasks import Supervised, end_tasks
 
@@ -48,7 +48,7 @@ class PageDevice:
 
     def __init__(self, page: Page, room: BrowserRoomSettings, context: RoomContext, modes: RoomModes) -> None:
         self.capabilities = Capabilities(timers=True, speech_interrupts=room.interrupt_by == "speech")
-        self.output = PageOutput(page.outbox, lambda: self.conversation.sounding)
+        self.output = PageOutput(page.outbox, lambda: self.conversation.own_sounding)
         self.conversation = Conversation(self, room, context, modes)
         self._page = page
 

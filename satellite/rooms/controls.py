@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaReference, MediaSources
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import LinkState, Room, is_heard
-from satellite.rooms.room_sound import Sounding
 from satellite.skills.choices import Choice, closest
 from satellite.tasks import begin_task, end_tasks, failure_of
 
@@ -80,13 +79,8 @@ class RoomControls:
         await self._hub.room(room).start()
 
     async def stop(self, room: str) -> bool:
-        """End all that sounds or is under way in a room, with media where it is heard; return whether there was any."""
-        stopped = await self._hub.room(room).stop()
-        with suppress(SatelliteError):  # that room may be off
-            heard_in = self._heard_in(room)
-            if heard_in.settings.name != room and heard_in.status().sounding is Sounding.MEDIA:
-                stopped = await heard_in.stop() or stopped
-        return stopped
+        """End all that sounds or is under way in a room; return whether there was anything."""
+        return await self._hub.room(room).stop()
 
     async def set_muted(self, room: str, muted: bool) -> None:
         """Hear nothing in a room, or again."""

@@ -6,6 +6,7 @@ What a protocol needs beside that is the concern of the `Device`.
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import Transcription
@@ -16,9 +17,9 @@ from satellite.pipeline.run import Run
 from satellite.rooms.barge_in import Interruption, WakeWordInterrupter
 from satellite.rooms.call import Call, CallSide
 from satellite.rooms.device import Device, RoomContext, RoomModes
+from satellite.rooms.elsewhere import HeardRoom
 from satellite.rooms.expectation import Expectation
-from satellite.rooms.playback import SharedSound
-from satellite.rooms.room_sound import Sounding
+from satellite.rooms.playback import SharedSound, Sounding
 from satellite.rooms.run_chain import RunChain
 from satellite.rooms.run_steps import RunOutcome
 from satellite.rooms.stop_words import StopListener
@@ -48,9 +49,17 @@ class Conversation(RunChain):
         self._side: CallSide | None = None
         """The room's side of the call that it is in."""
 
+        if context.speakers is not None:
+            context.speakers.add(self)
+
     @property
     def sounding(self) -> Sounding | None:
-        """What sounds in the room; a timer does so also between one ring and the next."""
+        """What sounds in the room, or in others at its speaker; a timer does so also between one ring and the next."""
+        return next((one for room in (self, *self._beside) if (one := room.own_sounding) is not None), None)
+
+    @property
+    def own_sounding(self) -> Sounding | None:
+        """What the room itself has begun that sounds."""
         if self._side is not None and self._side.call.began_at is not None:
             return Sounding.CALL
         rings = Sounding.TIMER if self.ringing is not None and self.ringing.active else None
@@ -67,6 +76,8 @@ class Conversation(RunChain):
     async def close(self) -> None:
         """End all that is under way, since the device has gone; may be called twice."""
         self._end_call(f"{self.room.name} has gone")
+        if self._context.speakers is not None:
+            self._context.speakers.remove(self)
         await self._stop_listener.close()
         await super().close()
 
@@ -116,9 +127,14 @@ class Conversation(RunChain):
         """
         await self._sound.play(media)
 
-    def stop_media(self) -> None:
-        """Stop media, as `stop` does with all that sounds: somebody has done so at the device."""
-        self._sound.stop_media()
+    @property
+    def plays_media(self) -> bool:
+        """Whether media is played."""
+        return self._sound.plays_media
+
+    def stop_media(self) -> bool:
+        """Stop media, as `stop` does with all that sounds; return whether there was any."""
+        return self._sound.stop_media()
 
     async def ring(self, sound: SharedSound) -> None:
         """Play the sound of a timer that has ended, as an announcement."""
@@ -170,19 +186,41 @@ class Conversation(RunChain):
     async def stop(self) -> bool:
         """Silence all that sounds, and end a command or an answer; return whether there was anything.
 
-        The room goes on waiting for the wake word.
+        Of rooms at the same speaker it silences what sounds. The room goes on waiting for the wake word.
         """
-        stopped = self._end_call(f"it was stopped in {self.room.name}")
-        stopped = self._sound.end_announcement(stopped=True) or stopped
-        stopped = self._sound.stop_media() or stopped
-        stopped = self.silence_ringing() or stopped
+        stopped = await self.silence()
+        for other in self._beside:
+            stopped = await other.silence() or stopped
         if self._task is None and self.expects_command:  # it is about to listen, or somebody may answer a question
             self._expected.put(None)
             self._rest()
             stopped = True
-        if (self.engaged or self._sound.sounding is Sounding.ANSWER) and self._run is not None:
+        if self.engaged and self._run is not None:
             stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
         return stopped
+
+    async def silence(self) -> bool:
+        """End all that the room has begun that sounds, its answer as well; return whether there was anything."""
+        stopped = self._end_call(f"it was stopped in {self.room.name}")
+        stopped = self._sound.end_announcement(stopped=True) or stopped
+        stopped = self._sound.stop_media() or stopped
+        stopped = super().silence_ringing() or stopped
+        if self._sound.sounding is Sounding.ANSWER and self._run is not None:
+            stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
+        return stopped
+
+    def silence_ringing(self) -> bool:
+        """Silence what rings, as `RunChain.silence_ringing`, and what rings or is said at the same speaker."""
+        for other in self._beside:
+            other.give_way()
+        return super().silence_ringing()
+
+    def give_way(self) -> None:
+        """Somebody speaks with another room at the same speaker: end what a wake word ends."""
+        self._end_call(f"somebody near the speaker of {self.room.name} has spoken to another room")
+        self._sound.end_announcement()
+        if self.ringing is not None and self.ringing.active:
+            self.ringing.silence()
 
     async def join(self, side: CallSide) -> None:
         """Take part in a call until it is over, and end it when this returns; a chime says that it begins, and ends.
@@ -234,6 +272,12 @@ class Conversation(RunChain):
             self._sound.end_announcement(stopped=True)
             self._sound.stop_media()
             await self._sound.silence_answer()
+
+    @property
+    def _beside(self) -> Sequence[HeardRoom]:
+        """The other rooms that are heard at the same speaker."""
+        speakers = self._context.speakers
+        return () if speakers is None else speakers.beside(self)
 
     @property
     def _hears(self) -> bool:
@@ -292,10 +336,12 @@ class Conversation(RunChain):
     async def _run_once(self, request: RunRequest) -> tuple[RunOutcome, Run]:
         """Run, and end media if all that was said was "stop"."""
         outcome, run = await super()._run_once(request)
-        if outcome is RunOutcome.DONE and self._sound.plays_media:
+        playing = [room for room in (self, *self._beside) if room.plays_media]
+        if outcome is RunOutcome.DONE and playing:
             said = self._transcript
             if await self._context.stages.means_stop(said.text, said.language or None):
-                self._sound.stop_media()
+                for room in playing:
+                    room.stop_media()
         return outcome, run
 
     async def _listen(self, command: Expectation) -> None:

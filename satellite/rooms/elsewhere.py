@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Protocol
 
 from satellite.audio.pcm import AudioFormat
-from satellite.config.rooms import SpeakerSettings
+from satellite.config.rooms import RoomSettings, SpeakerSettings
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.media import MediaServer, MediaStream
-from satellite.rooms.playback import SharedSound, SoundOutput
+from satellite.rooms.playback import SharedSound, Sounding, SoundOutput
 from satellite.tasks import begin_task, end_tasks, failure_of
 
 _PLAYER_FORMAT = AudioFormat(48_000)
@@ -35,8 +35,31 @@ class MediaPlayers(Protocol):
         """Stop what a player plays; raises `SatelliteError`."""
 
 
+class HeardRoom(Protocol):
+    """What sounds in a room, as others at the same speaker see it."""
+
+    room: RoomSettings
+
+    @property
+    def own_sounding(self) -> Sounding | None:
+        """Return what it has begun itself that sounds."""
+
+    @property
+    def plays_media(self) -> bool:
+        """Whether it plays media."""
+
+    def stop_media(self) -> bool:
+        """Stop media; return whether there was any."""
+
+    async def silence(self) -> bool:
+        """End all that sounds, its answer as well; return whether there was anything."""
+
+    def give_way(self) -> None:
+        """End what a wake word ends: a call, an announcement, and a ringing timer."""
+
+
 class Speakers:
-    """Finds the speakers of rooms that have none, or do not use their own."""
+    """Finds the speakers of rooms that have none, or do not use their own, and who else is heard there."""
 
     def __init__(
         self,
@@ -48,6 +71,30 @@ class Speakers:
         self._announce = announce
         self._media = media
         self._players = players
+        self._rooms: list[HeardRoom] = []
+
+    def add(self, room: HeardRoom) -> None:
+        """Note a room that is connected."""
+        self._rooms.append(room)
+
+    def remove(self, room: HeardRoom) -> None:
+        """Forget a room; may be called twice."""
+        if room in self._rooms:
+            self._rooms.remove(room)
+
+    def beside(self, room: HeardRoom) -> list[HeardRoom]:
+        """Return the other rooms that are heard at the same speaker."""
+        place = self._place(room.room)
+        return [other for other in self._rooms if other is not room and self._place(other.room) == place]
+
+    def _place(self, room: RoomSettings) -> str:
+        """Return where a room is heard: the name of a room, or a media player."""
+        speakers = {other.room.name: other.room.speaker for other in self._rooms} | {room.name: room.speaker}
+        place = room.name
+        # Each of them is followed once: during a reload two rooms may be heard in each other.
+        while (speaker := speakers.pop(place, None)) is not None:
+            place = speaker.room or speaker.entity or place
+        return place
 
     def output(self, speaker: SpeakerSettings | None) -> SoundOutput | None:
         """Return where the sound of a room with this setting goes; None for its own speaker."""

@@ -60,8 +60,11 @@ class Mixer:
                     await self._playback.play(self._layout, block)
                 else:
                     await self._changed.wait()
-            await self._playback.finish()
-            finished = True
+            if self._fading_bytes is None:
+                await self._playback.finish()
+                finished = True
+            else:  # it has faded away by then; what else a player has fetched must not be heard
+                await asyncio.sleep(self._playback.left_seconds())
         finally:
             self._over = True
             self._taken.set()

@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from enum import StrEnum
 from typing import Protocol, Self
 
 from satellite.audio.gain import Gain
@@ -19,6 +20,16 @@ _AHEAD_SECONDS = 10
 
 _KEPT_SECONDS = 120
 """How much of a shared sound is kept for rooms that play it later than others, the newest."""
+
+
+class Sounding(StrEnum):
+    """What sounds in a room, what is most important first."""
+
+    ANSWER = "answer"
+    CALL = "call"
+    TIMER = "timer"
+    ANNOUNCEMENT = "announcement"
+    MEDIA = "media"
 
 
 class SoundOutput(Protocol):

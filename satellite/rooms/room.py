@@ -14,8 +14,7 @@ from satellite.errors import DaemonUnreachable
 from satellite.rooms.call import CallSide
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Capabilities, RoomModes
-from satellite.rooms.playback import SharedSound
-from satellite.rooms.room_sound import Sounding
+from satellite.rooms.playback import SharedSound, Sounding
 
 _LOGGER = logging.getLogger(__name__)
 

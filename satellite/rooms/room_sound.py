@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Callable
-from enum import StrEnum
 
 from satellite.audio.pcm import CANONICAL, AudioFormat
 from satellite.errors import SatelliteError, TextToSpeechError
 from satellite.rooms.chimes import PLAIN, Cue, chime, cue_sound
 from satellite.rooms.device import RoomModes
 from satellite.rooms.mixer import Mixer
-from satellite.rooms.playback import Playback, SharedSound, SoundOutput
+from satellite.rooms.playback import Playback, SharedSound, Sounding, SoundOutput
 from satellite.tasks import begin_task, end_tasks, log_failure
 
 _ANNOUNCED_SECONDS = 1.0
@@ -21,16 +20,6 @@ _CALL_AHEAD_SECONDS = 0.08
 
 _MEDIA_AHEAD_SECONDS = 0.25
 """How far media is sent ahead at most: so much later it is quieter, and what is mixed into it is heard."""
-
-
-class Sounding(StrEnum):
-    """What sounds in a room, what is most important first."""
-
-    ANSWER = "answer"
-    CALL = "call"
-    TIMER = "timer"
-    ANNOUNCEMENT = "announcement"
-    MEDIA = "media"
 
 
 class RoomSound:
