@@ -50,6 +50,18 @@ async def test_a_question_is_answered(transport: str, question: SharedSound | No
         await until(lambda: bool(heard.asked))
 
 
+async def test_who_only_listens_waits_for_an_announcement(tmp_path: Path) -> None:
+    async with scripted_room("satellite", scripted_stages(engine()), tmp_path) as room:
+        announcing = room.announce(5)
+        await asyncio.sleep(1)
+        asking = asyncio.create_task(asked(room, None))
+        await announcing
+        assert room.seconds() == pytest.approx(5, abs=0.1)
+        await until(lambda: room.conversation.activity == "listening")
+        room.say(speech(30), silence(60))
+        assert await asking == ("Yes, please.", "en")
+
+
 @pytest.mark.parametrize("transport", [*STREAMING, "speech"])
 async def test_a_question_that_nobody_answers(transport: str, tmp_path: Path) -> None:
     async with scripted_room(transport, scripted_stages(engine()), tmp_path) as room:

@@ -49,6 +49,9 @@ class Conversation(RunChain):
         self._side: CallSide | None = None
         """The room's side of the call that it is in."""
 
+        self._opens_until = 0.0
+        """Until when the device may open its microphone because it was told to, by `time.monotonic`."""
+
         if context.speakers is not None:
             context.speakers.add(self)
 
@@ -88,8 +91,12 @@ class Conversation(RunChain):
 
     async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
         """Begin a chain of runs, see `RunChain.begin`; in a call the device is heard by the other room instead."""
+        told_to, self._opens_until = time.monotonic() < self._opens_until, 0.0
         if self._side is None or self._side.call.over or restart:
-            await super().begin(request, restart=restart, wake_word=wake_word)
+            if told_to and wake_word is None and request.start is Stage.STT and not self.expects_command:
+                await self._device.stop_listening()  # what it was to open its microphone for was stopped meanwhile
+            else:
+                await super().begin(request, restart=restart, wake_word=wake_word)
         elif wake_word is not None or (self._task is not None and request.start is Stage.STT):
             self._end_call(f"somebody has called {self.room.name}")  # by the wake word, or by a button
             await self._device.stop_listening()
@@ -148,7 +155,7 @@ class Conversation(RunChain):
         """
         self._check_listens()
         if question is None:
-            await self._sound.take_turn()
+            await self._sound.take_turn(quiet=True)
         elif not await self._sound.announce(question, Sounding.ANNOUNCEMENT, hold=True):
             raise SatelliteError(f"somebody in {self.room.name} has stopped the question", code="room-busy")
         hub = self._context.stages.config.hub
@@ -191,13 +198,7 @@ class Conversation(RunChain):
         stopped = await self.silence()
         for other in self._beside:
             stopped = await other.silence() or stopped
-        if self._task is None and self.expects_command:  # it is about to listen, or somebody may answer a question
-            self._expected.put(None)
-            self._rest()
-            stopped = True
-        if self.engaged and self._run is not None:
-            stopped = await self._interrupt(self._run, Interruption(command_follows=False)) or stopped
-        return stopped
+        return await self._end_command() or stopped
 
     async def silence(self) -> bool:
         """End all that the room has begun that sounds, its answer as well; return whether there was anything."""
@@ -255,8 +256,8 @@ class Conversation(RunChain):
     async def set_muted(self, muted: bool) -> None:
         """Hear nothing any more, or again; a command that is being spoken ends."""
         self.modes.muted = muted
-        if muted and self.engaged and not self._answering.is_set():
-            await self.stop()
+        if muted and (self.expects_command or not self._answering.is_set()):
+            await self._end_command()
         await self._device.set_muted(muted)
 
     async def set_volume(self, volume: float) -> None:
@@ -287,12 +288,29 @@ class Conversation(RunChain):
     async def _open_microphone(self, command: Expectation | None = None) -> None:
         """Have the device begin to stream, for a `command`."""
         self._check_not_muted()
+        self._expected.put(command)
         await self._end_chain()
         await self._sound.silence_answer()
         if command is not None:
-            self._expected.put(command)
+            if self._expected.command is not command:
+                return  # it was stopped
             self._rest()  # until it begins announcements wait
+        self._opens_until = time.monotonic() + _OPENING_SECONDS
         await self._device.open_microphone()
+
+    async def _end_command(self) -> bool:
+        """End a command that is spoken or about to be, and what answers it; return whether there was one."""
+        expected = self.expects_command
+        if expected:
+            self._expected.put(None)
+            if self._task is None:
+                self._opens_until = time.monotonic() + _OPENING_SECONDS
+                self._rest()
+        if self._interruption is not None:  # the next command was to follow at once
+            self._interruption = Interruption(command_follows=False)
+        if self._run is None or not (self.engaged or self._present is not None):
+            return expected
+        return await self._interrupt(self._run, Interruption(command_follows=False)) or expected
 
     async def _hear_call(self, call: Call) -> None:
         """Listen for what ends a call, where no run does, until it is over."""
@@ -351,9 +369,10 @@ class Conversation(RunChain):
                 await self._open_microphone(command)
                 return
             self._expected.put(command)
-            if self._run is not None and await self._interrupt(self._run, Interruption()):
+            interrupted = self._run is not None and await self._interrupt(self._run, Interruption())
+            if interrupted and command in (self._expected.command, self._present):
                 await self._device.interrupted(None)
-        except SatelliteError:
+        except (SatelliteError, asyncio.CancelledError):
             if self._expected.command is command:
                 self._expected.put(None)
             self._rest()

@@ -88,10 +88,13 @@ class RoomSound:
         else:
             self._free.set()
 
-    async def take_turn(self) -> None:
-        """Wait until an announcement may be heard, and hold others, as `hold` does."""
-        while not self._free.is_set():  # another who waited may have taken it
-            await self._free.wait()
+    async def take_turn(self, *, quiet: bool = False) -> None:
+        """Wait until an announcement may be heard, with `quiet` until none is, and hold others, as `hold` does."""
+        while not self._free.is_set() or (quiet and self._foreground.locked()):
+            await self._free.wait()  # another who waited may have taken it
+            if quiet:
+                async with self._foreground:
+                    pass
         self.hold()
 
     def set_volume(self, volume: float) -> None:

@@ -232,7 +232,11 @@ class RunChain:
             while True:
                 outcome, run = await self._run_once(request)
                 request = replace(request, run_id=new_run_id(), text="")
-                if outcome is RunOutcome.DONE and wants_more(run.answer, self.room.follow_up):
+                if (
+                    outcome is RunOutcome.DONE
+                    and not self.expects_command
+                    and wants_more(run.answer, self.room.follow_up)
+                ):
                     until = time.monotonic() + self._context.stages.config.hub.follow_up_seconds
                     self._expected.put(Expectation(until))
                 if outcome is RunOutcome.INTERRUPTED:
