@@ -51,6 +51,8 @@ class MediaServer:
                 writer.write(ok + b"<!doctype html><title>Login</title>" * 5000)
             case "playlist":
                 writer.write(ok + b"#EXTM3U\n/etc/passwd\n")
+            case "http://radio":  # asked as a proxy, for a server outside the house
+                writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://192.168.1.1/reboot\r\nContent-Length: 0\r\n\r\n")
             case "pictures":
                 writer.write(ok + b"fLaC\0\0\0\x22\x10\0\x10\0" + bytes(6) + b"\x03\xe8\0\xf0" + bytes(20))
                 picture = struct.pack(">II9s6I", 3, 9, b"image/png", 0, 1, 1, 24, 0, 1 << 20) + bytes(1 << 20)

@@ -75,7 +75,7 @@ def test_names_that_are_ours(guarded: httpx.Client) -> None:
 
 
 def test_pages_elsewhere_may_not_use_it(http: httpx.Client) -> None:
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://[", "http://a]b", ""):
         refused = http.post("/announce", json={"text": "x"}, headers={"Origin": origin})
         assert refusal(refused) == (403, "http-origin-refused")
     assert http.get("/status", headers={"Origin": str(http.base_url).rstrip("/")}).status_code == 200

@@ -15,6 +15,7 @@ from satellite.config.rooms import EsphomeRoomSettings
 from satellite.config.settings import Config
 from satellite.errors import DaemonUnreachable
 from satellite.rooms.esphome.entities import Entities
+from satellite.rooms.esphome.esphome_connection import EsphomeConnection
 from satellite.rooms.esphome.probe import encrypts
 from satellite.rooms.hub import Hub
 from satellite.rooms.playback import SharedSound
@@ -111,6 +112,22 @@ async def test_a_device_that_hangs_up_at_once_is_not_dialled_in_a_hurry() -> Non
         await asyncio.sleep(100)
         assert room.state is not LinkState.CONNECTED
         assert len(connections) < 60
+
+
+async def test_a_device_that_is_let_go_in_a_hurry_is_not_connected_again() -> None:
+    async with EsphomeDevice() as device:
+        connection = EsphomeConnection(device.host, device.port, "")
+        await connection.__aenter__()
+        await connection.next()
+        device.hang()  # it does not say goodbye
+        leaving = asyncio.create_task(connection.__aexit__())
+        await asyncio.sleep(0.5)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        device.thaw()
+        device.vanish()
+        await asyncio.sleep(60)
+        assert not device._channels
 
 
 async def test_a_device_that_is_freed_is_taken() -> None:

@@ -184,6 +184,22 @@ async def test_stop_ends_what_sounds_while_home_assistant_has_the_room(what: str
 
 
 @pytest.mark.virtual_clock
+async def test_a_sound_that_home_assistant_never_ends_keeps_no_announcement_waiting(tmp_path: Path) -> None:
+    said = tmp_path / "said.raw"
+    stages = scripted_stages(ScriptedEngine())
+    room = host_room(RoomContext(stages, RunBus(), Arbiter(0.0)), {"command": ["false"]}, {"file": said})
+    controller = HomeAssistantController(NotedConnection(), room, stages, HomeAssistantSatelliteSettings())
+    async with running(room.speaker.run()):
+        await controller.take(RunSatellite().event())
+        await controller.take(AudioStart(22_050, 2, 1).event())
+        await controller.take(AudioChunk(22_050, 2, 1, SECOND).event())
+        async with asyncio.timeout(60):
+            await room.announce(SharedSound.complete(VOICE, SECOND))
+        assert said.stat().st_size == 2 * len(SECOND)
+        await controller.close()
+
+
+@pytest.mark.virtual_clock
 async def test_an_announcement_waits_for_a_command_to_home_assistant(tmp_path: Path) -> None:
     said = tmp_path / "said.raw"
     stages = scripted_stages(ScriptedEngine())

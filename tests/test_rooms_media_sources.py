@@ -95,6 +95,15 @@ async def test_what_a_server_does_wrong_has_its_code(
     assert await outcome(sources, url=f"{server.url}/{path}") == code
 
 
+async def test_a_server_outside_the_house_reaches_nothing_in_it(
+    sources: MediaSources, server: MediaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    with pytest.raises(SatelliteError, match="redirects into the house"):
+        async with sources.opened(MediaReference(url="http://radio.example/jazz")):
+            pass
+
+
 async def test_pictures_without_end_are_not_kept(sources: MediaSources, server: MediaServer) -> None:
     assert await outcome(sources, url=f"{server.url}/pictures") == "media-unreadable"
     assert server.sent_bytes < 40_000_000

@@ -69,10 +69,18 @@ class AccessControl:
         """Refuse requests of another site's page: browsers send some of them without asking the server first."""
         if origin is None or origin.rstrip("/").lower() in self._origins:
             return
-        if urlsplit(origin).netloc.lower() != host.lower():
+        if _site(origin) != host.lower():
             raise HttpError(
                 "this page may not use the server; add its origin to http.cors_origins", code="http-origin-refused"
             )
+
+
+def _site(origin: str) -> str:
+    """Return the host and port of an origin; empty for what is none, such as `http://[`."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

@@ -19,7 +19,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.audio.sound_files import SUFFIXES
 from satellite.config.rooms import HubSettings
 from satellite.errors import ChatError, SatelliteError, shown
-from satellite.net.http_client import client_settings, shown_url
+from satellite.net.http_client import client_settings, is_at_home, shown_url
 from satellite.rooms.playback import SharedSound
 from satellite.tasks import begin_task, done_for_thread, end_tasks, failure_of
 
@@ -197,6 +197,11 @@ async def _downloaded(url: str) -> AsyncGenerator[bytes, None]:
 
     from satellite.net.icy import icy_transport
 
+    async def check(request: httpx.Request) -> None:
+        # A server outside must not have the daemon ask devices of the house for something.
+        if not is_at_home(url) and is_at_home(str(request.url)):
+            raise SatelliteError(f"{shown_url(url)} redirects into the house", code="media-unreachable")
+
     try:
         settings = await asyncio.to_thread(client_settings, url)
         transport = icy_transport(settings["verify"]) if settings["proxy"] is None else None
@@ -210,6 +215,7 @@ async def _downloaded(url: str) -> AsyncGenerator[bytes, None]:
                 max_redirects=_REDIRECTS,
                 timeout=timeout,
                 headers=headers,
+                event_hooks={"request": [check]},
                 **settings,
             ) as client,
             client.stream("GET", url) as response,

@@ -31,6 +31,9 @@ _DEAD_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 _GOODBYE_SECONDS = 1.0
+_STEADY_SECONDS = 5.0
+"""A satellite that stays connected for so long is no longer dialled more and more slowly."""
+
 _FORGETFUL_SECONDS = 60.0
 """How long a satellite may take to notice that it has lost us, and turn us away as a second server."""
 
@@ -77,11 +80,14 @@ class WyomingRoom(BaseRoom):
             return
         device = WyomingDevice(connection, self.settings, self._context, self.modes)
         pings = self._context.stages.background.run(f"ping {self.settings.name}", lambda: self._ping(connection))
+        began = time.monotonic()
         try:
             await self._serve(connection, device)
         except (SatelliteError, ConnectionError) as error:
             self.become(LinkState.OFF, f"{self.settings.name} is gone: {error}; it is dialled again")
         finally:
+            if self._device is not None and time.monotonic() - began >= _STEADY_SECONDS:
+                self._backoff.reset()
             try:
                 await self._let_go(connection, device, pings)
             finally:
@@ -154,7 +160,6 @@ class WyomingRoom(BaseRoom):
         self.reconnections += self._ours_until > float("-inf")
         if (ringing := device.conversation.ringing) is not None:
             self._timers = self._context.stages.background.run(f"timers {self.settings.name}", ringing.run)
-        self._backoff.reset()
         await device.conversation.restore()
         self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
 

@@ -91,9 +91,11 @@ class EsphomeConnection:
         """Let the device go."""
         if self._refuse is not None:
             self._refuse()
-        await attempt(self._leave(), "leave an ESPHome device", _GOODBYE_SECONDS)
-        self.client.force_disconnect()
-        await self._logic.stop()
+        try:
+            await attempt(self._leave(), "leave an ESPHome device", _GOODBYE_SECONDS)
+        finally:  # also when it is cancelled: nobody else would ever stop what connects again and again
+            self.client.force_disconnect()
+            await self._logic.stop()
 
     async def next(self) -> DeviceSession | Exception:
         """Return the next connection, or why an attempt has failed; others follow until `async with` ends."""

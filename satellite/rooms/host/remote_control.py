@@ -33,6 +33,9 @@ SND_FORMAT = AudioFormat(22_050)
 _LONGEST_STREAM_SECONDS = 30.0
 """A command that the server has not ended by then is over; Home Assistant does so after 15 s at the latest."""
 
+_STALLED_SECONDS = 30.0
+"""A sound of which nothing more comes for so long, and no end, is over: the room's own wait for it."""
+
 _MUTED_AFTER_SECONDS = 0.5
 """How much longer than the sound that says that it listens the microphone is muted: the room echoes."""
 
@@ -204,7 +207,7 @@ class HomeAssistantController:
                 self._end_sound()
 
     def _begin_sound(self, layout: AudioFormat) -> Utterance:
-        self._utterance = self._room.speaker.begin(layout, self._report_played, self)
+        self._utterance = self._room.speaker.begin(layout, self._report_played, self, _STALLED_SECONDS)
         return self._utterance
 
     def _end_sound(self) -> None:

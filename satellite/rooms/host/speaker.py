@@ -26,7 +26,13 @@ _MOST_UTTERANCES = 32
 class Utterance:
     """Sound from its start to its stop."""
 
-    def __init__(self, layout: AudioFormat, played: Callable[[], Awaitable[None]] | None, owner: object) -> None:
+    def __init__(
+        self,
+        layout: AudioFormat,
+        played: Callable[[], Awaitable[None]] | None,
+        owner: object,
+        patience_seconds: float | None,
+    ) -> None:
         self.format = layout
         self.owner = owner
         self.played = played
@@ -38,6 +44,7 @@ class Utterance:
 
         self.ended = asyncio.Event()
         self.waiting_bytes = 0
+        self._patience_seconds = patience_seconds
         self._lost = False
         self._chunks: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -65,8 +72,12 @@ class Utterance:
         self.waiting_bytes = 0
 
     async def next(self) -> bytes:
-        """Return more sound, nothing at its end."""
-        pcm = await self._chunks.get()
+        """Return more sound, nothing at its end, or where none comes any more."""
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                pcm = await self._chunks.get()
+        except TimeoutError:
+            return b""
         self.waiting_bytes -= len(pcm)
         return pcm
 
@@ -93,10 +104,14 @@ class HostSpeaker:
         return bool(self._waiting())
 
     def begin(
-        self, layout: AudioFormat, played: Callable[[], Awaitable[None]] | None = None, owner: object = None
+        self,
+        layout: AudioFormat,
+        played: Callable[[], Awaitable[None]] | None = None,
+        owner: object = None,
+        patience_seconds: float | None = None,
     ) -> Utterance:
-        """Begin an utterance, which is heard after those before it."""
-        utterance = Utterance(layout, played, owner)
+        """Begin an utterance, which is heard after those before it; it ends if nothing comes for `patience_seconds`."""
+        utterance = Utterance(layout, played, owner, patience_seconds)
         if len(self._queue) >= _MOST_UTTERANCES:
             utterance.drop()
         else:
