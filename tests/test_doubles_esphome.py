@@ -267,6 +267,7 @@ async def test_a_bare_speaker_loses_what_its_buffer_does_not_hold(pause: float, 
         await device.wake()
         await until(lambda: device.streaming)
         server.tell("RUN_START", "STT_VAD_END", "TTS_START", text="Noon.")
+        await until(lambda: device.state is State.AWAITING_RESPONSE)
         server.tell("TTS_END", url="-")
         server.tell("TTS_STREAM_START")
         for first in range(0, len(TONE), 2048):

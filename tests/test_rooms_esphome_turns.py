@@ -15,7 +15,7 @@ from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.media_stream import EncodedStream
 from satellite.rooms.playback import SharedSound
 from tests.doubles.esphome import EsphomeDevice
-from tests.doubles.esphome_assistant import State
+from tests.doubles.esphome_assistant import Output, State
 from tests.doubles.esphome_entities import Format
 from tests.doubles.esphome_wire import pb
 from tests.esphome_rooms import COMMAND, LoudEngine, events, house, turn
@@ -351,3 +351,24 @@ async def test_the_second_microphone_is_heard_where_that_is_configured(channel: 
             await asyncio.sleep(0.032)
         await device.until("RUN_END")
         assert ("STT_END" in names(device)) is (channel == 2)
+
+
+@pytest.mark.parametrize("output", ["media", "speaker"])
+async def test_the_microphone_is_closed_before_an_answer_that_was_ready_is_heard(output: Output) -> None:
+    engine = LoudEngine(answer=["It is late."], usual_seconds=0, chat_seconds=0, tts_seconds=(0,))
+    async with EsphomeDevice(output=output) as device, house(engine) as home, home.room(device):
+        await turn(device)
+        await until(lambda: device.state is State.STREAMING_RESPONSE)
+        assert not device.assistant.microphone_open
+        await until(lambda: device.state is State.IDLE)
+        assert device.heard[0].loud_at
+        assert device.assistant.speaker.lost_bytes == 0
+
+
+async def test_a_turn_without_a_sound_ends_though_all_of_it_was_ready() -> None:
+    engine = LoudEngine(answer=["It is late."], usual_seconds=0, chat_seconds=0, tts_seconds=(0,))
+    async with EsphomeDevice() as device, house(engine) as home, home.room(device) as room:
+        await room.set_listen_only(True)
+        for _ in range(2):
+            assert [one.type for one in await turn(device)][-1] == "RUN_END"
+            await until(lambda: device.state is State.IDLE)

@@ -287,7 +287,7 @@ class EsphomeDevice(Identity, WakeWords):
             case "PingRequest" if self.answers_pings:
                 self._write(channel, pb.PingResponse())
             case "DeviceInfoRequest":
-                self._write(channel, self.info())
+                self._own(self._describe(channel))
             case "ListEntitiesRequest":
                 self._write(channel, *self.entities.listed())
             case "SubscribeStatesRequest":
@@ -343,6 +343,10 @@ class EsphomeDevice(Identity, WakeWords):
         for channel in self._channels:
             self._write(channel, pb.DisconnectRequest())
             channel.writer.close()
+
+    async def _describe(self, channel: Channel) -> None:
+        await self.assistant.next_pass()
+        self._write(channel, self.info())
 
     def _timer(self, event: Message) -> None:
         self.timers[event.timer_id] = event

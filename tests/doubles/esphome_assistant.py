@@ -20,6 +20,9 @@ _PLAYBACK_SECONDS = 2.0
 _RING_SECONDS = 0.512
 """How much its microphone remembers until the server is ready."""
 
+PASS_SECONDS = 0.016
+"""Between two passes of the firmware's main loop: what came since the last one is handled, and then the states are."""
+
 _TICK_SECONDS = 0.001
 """A clock that has been set by floating point may be short of a moment by less than it can show."""
 
@@ -35,6 +38,8 @@ class State(Enum):
     IDLE = auto()
     STARTING_PIPELINE = auto()
     STREAMING_MICROPHONE = auto()
+    STOP_MICROPHONE = auto()
+    STOPPING_MICROPHONE = auto()
     AWAITING_RESPONSE = auto()
     STREAMING_RESPONSE = auto()
     RESPONSE_FINISHED = auto()
@@ -99,6 +104,9 @@ class Assistant:
         self.streaming_since: float | None = None
         """Since when the microphone goes to the server."""
 
+        self.microphone_open = False
+        """Whether the microphone is on, which may be without anybody who gets its sound."""
+
         self.overheard_seconds = 0.0
         """How much of what it plays itself has gone to the server as if somebody had said it."""
 
@@ -126,12 +134,19 @@ class Assistant:
         self._request()
         return True
 
+    async def next_pass(self) -> None:
+        """Wait until the states are handled that messages have set, which is before more messages are."""
+        if self.state in (State.STOP_MICROPHONE, State.STOPPING_MICROPHONE):
+            await asyncio.sleep(PASS_SECONDS)
+
     def stop(self) -> None:
         """Do what `voice_assistant.stop` does."""
         self._continue = False
         match self.state:
             case State.STARTING_PIPELINE | State.STREAMING_MICROPHONE:
                 self._signal_stop()
+                self._become(State.IDLE)
+            case State.STOP_MICROPHONE | State.STOPPING_MICROPHONE:
                 self._become(State.IDLE)
             case State.AWAITING_RESPONSE:
                 self._signal_stop()
@@ -161,7 +176,8 @@ class Assistant:
                 name = pb.VoiceAssistantEvent.Name(message.event_type).removeprefix("VOICE_ASSISTANT_")
                 self._event(name, {entry.name: entry.value for entry in message.data})
             case "VoiceAssistantAudio" if self._settings.output == "speaker":
-                if self.state is State.IDLE:  # its buffers are freed then
+                # Its buffers are freed while idle; microphone and speaker share a bus, as on an Atom Echo.
+                if self.state is State.IDLE or self.microphone_open:
                     self.speaker.lost_bytes += len(message.data)
                 else:
                     self.speaker.take(message.data)
@@ -198,7 +214,7 @@ class Assistant:
                 self._streaming_answer = False
                 self._url = data.get("url", self._url)
             case "STT_VAD_END":
-                self._become(State.AWAITING_RESPONSE)
+                self._become(State.STOP_MICROPHONE)
             case "INTENT_PROGRESS":
                 if data.get("tts_start_streaming") == "1" and self._url and self._settings.output == "media":
                     self._fetch(self._url)
@@ -303,9 +319,25 @@ class Assistant:
             self.streams += 1
             self.streaming_since = time.monotonic()
             self._begin("microphone", self._stream())
-        elif self.streaming_since is not None:
-            self.streaming_since = None
-            self._end("microphone")
+            self.microphone_open = True
+        else:
+            if self.streaming_since is not None:
+                self.streaming_since = None
+                self._end("microphone")
+            if state is State.STOP_MICROPHONE:
+                self._begin("stopping", self._stop_microphone())
+            elif state is State.IDLE:
+                self.microphone_open = False
+
+    async def _stop_microphone(self) -> None:
+        """Pass through the states that lead to an answer, unless a message sets another one meanwhile."""
+        await asyncio.sleep(PASS_SECONDS)
+        if self.state is State.STOP_MICROPHONE:
+            self.microphone_open = False
+            self._become(State.STOPPING_MICROPHONE)
+        await asyncio.sleep(PASS_SECONDS)
+        if self.state is State.STOPPING_MICROPHONE:
+            self._become(State.AWAITING_RESPONSE)
 
     async def _stream(self) -> None:
         at = max(self._microphone_since, time.monotonic() - _RING_SECONDS)

@@ -42,6 +42,7 @@ _WAITING_SECONDS = 20.0
 """As long as the longest command."""
 
 _LOST = "protocol-overload", "the daemon is too busy to hear the command"
+_ROUND_TRIP_SECONDS = 0.5
 _ENDING_SECONDS = 1.0
 _SILENCE_SECONDS = 0.1
 _ANNOUNCEMENT_SECONDS = 3600.0
@@ -175,6 +176,8 @@ class EsphomeDevice:
         await self.conversation.end()  # the device may be there yet, and sound
         with suppress(*ERRORS):
             await self.stop_listening()
+            if self.turn is not None:
+                await self.turn.close()
             if self._unsubscribe is not None:
                 self._unsubscribe()
         if self._announcement is not None:
@@ -234,9 +237,11 @@ class EsphomeDevice:
         if self.entities.played is not None:
             with suppress(CannotListen):  # the answer tries again, and reports why it is not heard
                 stream = await self.publish(self.entities.played)
-        if self.turn is not None and self.turn.stream is not None:
-            self.turn.stream.abort()
-        self.turn = Turn(self._send, stream, self._room.name, self._asks_more)
+        if self.turn is not None:
+            await self.turn.close()
+            if self.turn.stream is not None:
+                self.turn.stream.abort()
+        self.turn = Turn(self._send, self._round_trip, stream, self._room.name, self._asks_more)
         end = Stage.TTS if self.capabilities.speaker else Stage.CHAT
         if self._heard.overfull:  # meanwhile
             self.turn.fail(*_LOST)
@@ -367,6 +372,11 @@ class EsphomeDevice:
         if self._announcement is not None:
             self._announcement.cancel()
         self._announcement = begin_task(announce(), f"announce {self._room.name}")
+
+    async def _round_trip(self) -> None:
+        with suppress(*ERRORS):
+            async with asyncio.timeout(_ROUND_TRIP_SECONDS):
+                await self._client.device_info()
 
     def _send(self, event: VoiceAssistantEventType, data: Mapping[str, str]) -> None:
         with self._errors():

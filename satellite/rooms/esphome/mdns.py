@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import ifaddr
 
+from satellite.tasks import attempt
+
 if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncZeroconf
+
+_CLOSE_SECONDS = 2.0
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +54,8 @@ class SharedMdns:
             if not sockets.users:
                 if self._sockets is sockets:
                     self._sockets = None
-                await sockets.zeroconf.async_close()
+                # In a task of its own: in one that is cancelled, the library takes a wait that it has ended for that.
+                await attempt(sockets.zeroconf.async_close(), "close mDNS", _CLOSE_SECONDS)
 
     async def _open(self) -> _Sockets | None:
         from zeroconf.asyncio import AsyncZeroconf  # imported late: rooms at an IP address need none

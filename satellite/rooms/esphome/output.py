@@ -181,6 +181,7 @@ class BareSpeakerOutput:
         if turn is None or not turn.awaits_answer:
             raise TextToSpeechError("it has no media player, and plays nothing but answers", kind="failed")
         self._turn = turn
+        await turn.settled.wait()  # the speaker cannot play while the microphone is open
         self._began, self._sent_seconds = asyncio.get_running_loop().time(), 0.0
         turn.sound_begins(fetched=False)
         return 0.0

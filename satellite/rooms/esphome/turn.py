@@ -4,20 +4,31 @@ Whatever a run comes to, the last event is `RUN_END`: before it the firmware kee
 `RUN_START`, also where nothing follows: linux-voice-assistant listens again at a `RUN_END` without one after an answer
 that has asked something, and would do so for ever in a room that is muted.
 
+Firmware closes its microphone in the pass of its main loop that follows `STT_VAD_END`, and is ready for the answer one
+pass later. What sets another state before would leave the microphone open, beside which many speakers cannot play, and
+a `RUN_END` would leave the device waiting for ever. So what follows is held back until the device has answered a
+question that it was asked after `STT_VAD_END`, and an end without a sound until it has answered another one: it answers
+in the pass in which it is asked.
+
 While an answer is played, all events are sent before its sound ends. The firmware would take a later `TTS_END` for an
 answer without a sound and wait for ever, and a later `RUN_END` for the end of the command that it has begun to listen
 for.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 
 from aioesphomeapi.model import VoiceAssistantEventType as Event
 
 from satellite.events import ChatEnd, ChatStart, RunEvent, RunFailed, RunStart, SttEnd, SttStart, SttVadEnd, SttVadStart
 from satellite.rooms.media import MediaStream
 from satellite.rooms.run_steps import NOBODY_SPOKE
+from satellite.tasks import begin_task, end_tasks
 
 Send = Callable[[Event, Mapping[str, str]], None]
+RoundTrip = Callable[[], Awaitable[None]]
+"""Returns once the device has answered a question, or does not answer; raises nothing."""
 
 _NOTHING_SAID = "stt-no-text-recognized"
 _ELSEWHERE = "duplicate_wake_up_detected"
@@ -28,12 +39,27 @@ class Turn:
     """The events of one turn, from the device's request on."""
 
     def __init__(
-        self, send: Send, stream: MediaStream | None, conversation_id: str, asks_more: Callable[[str], bool]
+        self,
+        send: Send,
+        round_trip: RoundTrip,
+        stream: MediaStream | None,
+        conversation_id: str,
+        asks_more: Callable[[str], bool],
     ) -> None:
         """Send by `send`; the device may fetch the answer as `stream`, and listens again where `asks_more(answer)`."""
         self.ended = False
         self.stream = stream
-        self._send = send
+        self.settled = asyncio.Event()
+        """Set while nothing is held back."""
+
+        self.settled.set()
+        self._send_now = send
+        self._round_trip = round_trip
+        self._passes = 0
+        """How many questions the device has yet to answer before all can be sent."""
+
+        self._held: deque[tuple[int, Event, Mapping[str, str]]] = deque()
+        self._closing: asyncio.Task[None] | None = None
         self._url = "" if stream is None else stream.url
         self._conversation_id = conversation_id
         self._asks_more = asks_more
@@ -49,6 +75,12 @@ class Turn:
     def awaits_answer(self) -> bool:
         """Whether the device waits for the sound of an answer."""
         return not self.ended and not self._listening and not self.sounding
+
+    async def close(self) -> None:
+        """Wait until the device has been sent all; no more follows."""
+        if self._closing is not None:
+            await self.settled.wait()
+            await end_tasks(self._closing)
 
     def listen(self) -> None:
         """Show that the device listens, for what is no command."""
@@ -128,6 +160,27 @@ class Turn:
         if self._listening:
             self._listening = False
             self._send(Event.VOICE_ASSISTANT_STT_VAD_END, {})
+            self.settled.clear()
+            self._passes = 2
+            self._closing = begin_task(self._let_pass(), "close a microphone")
+
+    async def _let_pass(self) -> None:
+        try:
+            while self._passes:
+                await self._round_trip()
+                self._passes -= 1
+                while self._held and self._held[0][0] >= self._passes:
+                    self._send_now(*self._held.popleft()[1:])
+        finally:
+            self.settled.set()
+
+    def _send(self, event: Event, data: Mapping[str, str]) -> None:
+        """Send an event, as soon as the device has made the passes that it needs."""
+        passes = 0 if event is Event.VOICE_ASSISTANT_RUN_END and not self.sounding else 1
+        if self._held or self._passes > passes:
+            self._held.append((passes, event, data))
+        else:
+            self._send_now(event, data)
 
     def _send_answer(self, *, complete: bool = False) -> None:
         """Send the text once it is complete and its sound has begun, or there will be no more of either."""
