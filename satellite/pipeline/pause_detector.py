@@ -56,6 +56,11 @@ class PauseDetector:
         """Whether there is no voice, as far as loudness shows."""
         return self._quiet_frames > 0
 
+    @property
+    def long_quiet(self) -> bool:
+        """Whether it is quiet for longer than a VAD lags."""
+        return self._quiet_frames > _LAG_FRAMES
+
     def feed(self, pcm: bytes) -> None:
         """Advance by `pcm`, of any length."""
         import numpy as np

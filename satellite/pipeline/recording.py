@@ -1,7 +1,5 @@
 """Recordings: audio with the VAD's view of it, and a voice command with its beginning and end."""
 
-import math
-
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines.protocols import HYSTERESIS, VoiceActivityDetector
 from satellite.pipeline.pause_detector import PauseDetector
@@ -14,14 +12,18 @@ _WAKE_WORD_TAIL_SECONDS = 0.25
 Most detections come 0.1 to 0.45 s after the word, some in its last syllable; "stop" lasts 0.35 s.
 """
 
-_BACKGROUND_DB = 12.0
+_BACKGROUND_DB = 10.0
 """How much softer than the command's loud parts a voice is not the speaker's any more."""
 
 _BACKGROUND_SECONDS = 0.25
-"""Soft voice in a pause after which somebody else speaks: longer than the last syllable of any recorded command."""
+"""Soft voice after which somebody else speaks: longer than the last syllable of any recorded command."""
 
 _RESUMED_DB = 6.0
-"""How much softer than the command speech may be that takes it up again while somebody else speaks."""
+"""How much softer than the command the speaker may go on while somebody else speaks, whose loudest syllables are louder
+than `_BACKGROUND_DB`."""
+
+_LAGGING_DB = 3.0
+"""The same where it has become quiet: half of what is compared was said before that."""
 
 
 class Recording:
@@ -103,6 +105,11 @@ class CommandRecording(Recording):
         """Whether the command may be over, so that speculation is worth beginning; loudness shows it first."""
         return self.turn.pauses or (self.turn.state is TurnState.SPEAKING and self._loudness.paused)
 
+    def listen_on(self) -> None:
+        """Take up the command again, which has ended, if the speaker goes on."""
+        self.turn.listen_on()
+        self._level.end()
+
     async def feed(self, pcm: bytes) -> None:
         """Add as much of `pcm` as there is room for, and advance the turn."""
         pcm = pcm[: self.room_bytes]
@@ -144,16 +151,16 @@ class CommandRecording(Recording):
                 self._tail_left = 0.0
                 self.take(len(self.speech))
                 self._level = VoiceLevel()
-        soft = is_speech and softer_db > self._soft_from_db()
-        self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + soft * self.window_seconds
+        soft = is_speech and self._is_soft(softer_db)
         # Where it is quiet altogether, it is the VAD that lags, and nobody trails off.
         trails = soft and not self._loudness.quiet
+        self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + trails * self.window_seconds
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
 
-    def _soft_from_db(self) -> float:
-        """Return how much softer than the speaker a voice is somebody else's."""
+    def _is_soft(self, softer_db: float) -> bool:
+        """Return whether what the VAD takes for speech is somebody else, or nobody any more."""
         if self.turn.state is TurnState.WAITING:
-            return math.inf
-        if self.turn.state is TurnState.ENDED and self._soft_seconds >= _BACKGROUND_SECONDS:
-            return _RESUMED_DB
-        return _BACKGROUND_DB
+            return False
+        if self._loudness.long_quiet:
+            return softer_db > _LAGGING_DB
+        return softer_db > (_RESUMED_DB if self._soft_seconds >= _BACKGROUND_SECONDS else _BACKGROUND_DB)

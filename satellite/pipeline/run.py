@@ -241,7 +241,7 @@ class Run:
         seconds = self._stages.config.endpoint.repair_seconds - recording.turn.silence_seconds
         if not self._repairs or audio.ended or recording.full or seconds <= 0:
             return False
-        recording.turn.listen_on()
+        recording.listen_on()
         recorded = len(recording.pcm)
         await self._later_wake_word.begin()
         # The clock as well as the audio: a microphone that is closed sends none.

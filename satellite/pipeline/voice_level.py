@@ -12,9 +12,9 @@ from collections import deque
 _LOUD = 10
 """The loudest tenth of the windows is the command's loudness: a slammed door is shorter."""
 
-_SMOOTHED_WINDOWS = 8
-"""Windows of 32 ms whose mean power is compared. Voices trail off, but in none of 52 recorded commands for so long: the
-last syllables stayed below the threshold for 0.19 s at most, pauses of the speaker aside."""
+_SMOOTHED_WINDOWS = 12
+"""Windows of 32 ms with speech whose mean power is compared: 0.4 s, lest a television's loudest syllables pass
+for the speaker. Pauses are left out: what is said after one would seem softer than it is."""
 
 
 class VoiceLevel:
@@ -30,13 +30,17 @@ class VoiceLevel:
 
         samples = np.frombuffer(pcm, np.int16).astype(np.float32)
         power = float(np.dot(samples, samples)) / max(1, len(samples))
-        self._powers.append(power)
         if is_speech:
+            self._powers.append(power)
             bisect.insort(self._loudest, _decibels(power))
         if not self._loudest:
             return 0.0
         loudness = self._loudest[-1 - len(self._loudest) // _LOUD]
         return loudness - _decibels(sum(self._powers) / len(self._powers))
+
+    def end(self) -> None:
+        """Take what follows for softer than it is, for a moment: the command seems to be over."""
+        self._powers.extend([0.0] * _SMOOTHED_WINDOWS)
 
 
 def _decibels(power: float) -> float:
