@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument_group("voice").add_argument(
         "--picture", type=Path, metavar="FILE.svg", help="draw where the time goes"
     )
+    parser.add_argument_group("endpoint").add_argument(
+        "--answer-after",
+        type=_seconds,
+        metavar="SECONDS",
+        help="when an answer, for which the end waits, has its first sound after a pause (default: 0.55)",
+    )
     _add_chat_arguments(parser)
     parser.add_argument_group("rooms").add_argument(
         "--rooms",
@@ -123,6 +129,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
     from satellite.models.store import Store
     from satellite_bench import conditions
     from satellite_bench.chat_run import ChatPlan
+    from satellite_bench.endpoint import ANSWER_SECONDS
     from satellite_bench.rivals import cache_folder
     from satellite_bench.rooms_run import RoomsPlan
     from satellite_bench.runner import Plan, Runner
@@ -142,6 +149,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
         chat=chat,
         rooms=RoomsPlan(args.rooms),
         voice=VoicePlan(args.limit),
+        answer_seconds=ANSWER_SECONDS if args.answer_after is None else args.answer_after,
     )
     return Runner(plan, store, cache_folder(), console)
 

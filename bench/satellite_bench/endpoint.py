@@ -1,7 +1,8 @@
 """The end of a command: how often it comes too early, and how long after the last of the speech it comes.
 
 Nothing is played: the detectors of speech see every recording at once, and all times are those of the audio. What
-computing and the network take comes on top, for all alike; only the words of a pause are known as late as here.
+computing and the network take comes on top, for all alike; only the words of a pause are known as late as here, and
+our end waits for an answer that has its first sound so long after the pause as is said (`ANSWER_SECONDS`).
 """
 
 import asyncio
@@ -63,6 +64,9 @@ BACKGROUND_DB = 10.0
 IN_TIME_MS = 1500.0
 """How soon a command ends although a television speaks on."""
 
+ANSWER_SECONDS = 0.55
+"""How long after the beginning of a pause an answer has its first sound, unless it is said."""
+
 Understand = Callable[[bytes, Sequence[float]], Awaitable[Completeness]]
 """Tells of canonical PCM and its probabilities of speech what the words say of the end."""
 
@@ -80,6 +84,9 @@ class Heard:
 
     words_seconds: float = 0.0
     """How much later they are known."""
+
+    answer_seconds: float = 0.0
+    """How much later than the pause the answer has its first sound, for which the end waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,8 @@ class EndpointResult:
     television: list[EndpointFigures] = field(default_factory=list)
     """The same over the recordings without a pause, while another voice speaks on."""
 
+    answer_seconds: float = ANSWER_SECONDS
+
 
 def kinds_of(found: Iterable[Found]) -> list[tuple[int, ...]]:
     """Return the kinds of pauses that there are, none first."""
@@ -200,24 +209,29 @@ async def measure(
     understand: Understand,
     rival: Path | None,
     *,
+    answer_seconds: float = ANSWER_SECONDS,
     on_progress: Callable[[str], None],
 ) -> EndpointResult:
-    """Find the ends; `rival` is a Python that has microVAD, None leaves Home Assistant's way out."""
+    """Find the ends; `rival` is a Python that has microVAD, None leaves Home Assistant's way out.
+
+    Our ends wait for an answer until `answer_seconds` after the pause, as a run does that has no sound yet.
+    """
     chance = np.random.default_rng(_SEED)
     recordings: list[Spliced] = []
     for number, clip in enumerate(corpus.clips, 1):
         on_progress(f"words of {number} of {len(corpus.clips)} clips")
         recordings += await asyncio.to_thread(spliced, clip, words, chance, tuple(NATURAL_PAUSES))
     noisy = with_television([one for one in recordings if not one.pauses_ms], chance)
-    heard = await _heard([*recordings, *noisy], understand, on_progress)
+    silently = await _heard([*recordings, *noisy], understand, on_progress)
+    heard = [replace(one, answer_seconds=answer_seconds) for one in silently]
     ours, over_television = heard[: len(recordings)], heard[len(recordings) :]
-    result = EndpointResult(corpus.name, len(corpus.clips))
+    result = EndpointResult(corpus.name, len(corpus.clips), answer_seconds=answer_seconds)
     default = EndpointSettings()
     for setting in _settings(default):
         result.figures.append(setting.figures(recordings, ours))
         if setting.default:
             result.television.append(setting.figures(noisy, over_television))
-    deaf = [replace(heard, words={}) for heard in ours]
+    deaf = [replace(heard, words=dict.fromkeys(heard.words, Completeness.UNKNOWN)) for heard in ours]
     result.figures.append(_Setting("without the words", default).figures(recordings, deaf))
     for seconds in _FIXED:
         settings = default.model_copy(update={"silence_seconds": seconds, "least_silence_seconds": seconds})
@@ -323,12 +337,17 @@ def ends_at(endpoint: TurnDetector, heard: Heard, repair_seconds: float = 0.0) -
     """
     late = math.ceil(heard.words_seconds / heard.window_seconds)
     known = {window + late: (window, words) for window, words in heard.words.items()}
-    last_speech, withdrawn, repairable_until = -1, 0, 0.0
+    last_speech, held_at, withdrawn, repairable_until = -1, -1, 0, 0.0
     ended_at: float | None = None
     for window, (is_speech, fades, trails) in enumerate(heard.windows):
         endpoint.feed(heard.window_seconds, is_speech, fades=fades, trails=trails)
         if endpoint.last_speech_at == endpoint.seconds:
             last_speech = window
+        if window in heard.words and ended_at is None:
+            held_at = window
+            endpoint.hold()
+        if held_at > last_speech and (window - held_at) * heard.window_seconds >= heard.answer_seconds:
+            endpoint.release()
         asked, words = known.get(window, (-1, Completeness.UNKNOWN))
         if asked > last_speech:
             endpoint.set_completeness(words)

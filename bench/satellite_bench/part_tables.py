@@ -271,19 +271,24 @@ def endpoint_tables(result: EndpointResult) -> Iterator[Table]:
         )
         for figures in result.figures
     ]
-    yield Table("Commands cut too early", heads, rows)
+    answered = f"an answer {result.answer_seconds:g} s after each pause"
+    yield Table(f"Commands cut too early, with {answered}", heads, rows)
     lost = ("median, no pause", "p95", "max", "median, with pauses", "p95")
     rows = [
         (*_finder(figures), *_lost(figures.lost_ms(()), 3), *_lost(figures.lost_ms(*paused), 2))
         for figures in result.figures
     ]
-    yield Table("Time lost, from the last of the speech to the end of the command, ms", ("", heads[1], *lost), rows)
+    yield Table(
+        f"Time lost, from the last of the speech to the end of the command, ms, with {answered}",
+        ("", heads[1], *lost),
+        rows,
+    )
     heads = ("", heads[1], f"heard, and ended within {IN_TIME_MS / 1000:g} s", *lost[:3])
     rows = [
         (*_finder(found), f"{found.in_time} of {len(found.found)}", *_lost(found.lost_ms(()), 3))
         for found in result.television
     ]
-    yield Table(f"While other voices speak on, {BACKGROUND_DB:g} dB softer", heads, rows)
+    yield Table(f"While other voices speak on, {BACKGROUND_DB:g} dB softer, with {answered}", heads, rows)
 
 
 def _finder(figures: EndpointFigures) -> Row:

@@ -74,6 +74,8 @@ class Plan:
     chat: ChatPlan = field(default_factory=ChatPlan)
     rooms: RoomsPlan = field(default_factory=RoomsPlan)
     voice: VoicePlan = field(default_factory=VoicePlan)
+    answer_seconds: float = endpoint.ANSWER_SECONDS
+    """How long after a pause an answer has its first sound, for which the end of a command waits."""
 
     def any_of(self, *parts: str) -> bool:
         """Whether any of some parts is measured."""
@@ -296,7 +298,12 @@ class Runner:
                 endpoint.our_understanding, self._whisper(), demo_set.TINY_EN, self._threads
             )
             return await endpoint.measure(
-                corpus, words, understand, rival, on_progress=lambda what: status(f"endpoint: {what}")
+                corpus,
+                words,
+                understand,
+                rival,
+                answer_seconds=self._plan.answer_seconds,
+                on_progress=lambda what: status(f"endpoint: {what}"),
             )
 
     async def _measure_rooms(self, folder: Path) -> RoomsResult:

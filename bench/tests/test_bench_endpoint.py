@@ -180,6 +180,15 @@ def test_the_words_are_known_as_late_as_they_are(late: float, ended: float) -> N
     assert ends_at(TurnDetector(settings), interrupted)[0] == pytest.approx(2.6)
 
 
+@pytest.mark.parametrize(("answered", "ended"), [(0.0, 1.3), (0.3, 1.4), (0.45, 1.6), (0.9, 1.7)])
+def test_an_end_waits_for_an_answer(answered: float, ended: float) -> None:
+    settings = EndpointSettings(silence_seconds=0.7, least_silence_seconds=0.7, complete_silence_seconds=0.3)
+    heard = Heard(0.1, [SPEECH] * 10 + [SILENCE] * 20, {10: Completeness.COMPLETE}, answer_seconds=answered)
+    assert ends_at(TurnDetector(settings), heard)[0] == pytest.approx(ended)
+    gone_on = replace(heard, windows=[SPEECH] * 10 + [SILENCE] * 2 + [SPEECH] * 8 + [SILENCE] * 20)
+    assert ends_at(TurnDetector(settings), gone_on)[0] == pytest.approx(2.7)
+
+
 def test_a_television_is_softer_than_the_speaker_and_speaks_on_after_them() -> None:
     clips = [Spliced("one", (), TWO_WORDS.pcm, 1.55), Spliced("two", (), FOUR_WORDS.pcm, 2.05)]
     for plain, noisy in zip(clips, with_television(clips, np.random.default_rng(1)), strict=True):
@@ -231,6 +240,7 @@ def test_both_halves_of_the_trade_off_are_shown_and_judged() -> None:
     noisy = figures("satellite", [2.5, 3.4, 3.6, 1.0])
     result = EndpointResult("a corpus", 2, [tried, ours, repaired, figures("Home Assistant", [3.2] * 4)], [noisy])
     cut, lost, television = part_tables.endpoint_tables(result)
+    assert cut.title.endswith("an answer 0.55 s after each pause")
     assert cut.rows[1] == ("satellite", "as usual (default)", "0 of 2", "1 of 2 (50.0 %)", "0.6 %", "")
     assert cut.rows[2][-2:] == ("0.0 %", "0.0 %")
     assert lost.rows[1] == ("satellite", "as usual (default)", "600", "690", "700", "600", "600")
