@@ -13,8 +13,8 @@ _LOUD = 10
 """The loudest tenth of the windows is the command's loudness: a slammed door is shorter."""
 
 _SMOOTHED_WINDOWS = 12
-"""Windows of 32 ms with speech whose mean power is compared: 0.4 s, lest a television's loudest syllables pass
-for the speaker. Pauses are left out: what is said after one would seem softer than it is."""
+"""Windows of 32 ms with speech whose mean power is compared: 0.4 s, longer than the loudest syllables of a television.
+Pauses are left out: what is said after one would seem softer than it is."""
 
 
 class VoiceLevel:
