@@ -44,6 +44,14 @@ def test_the_end_of_speech_is_known_within_fifty_milliseconds() -> None:
     assert not quiet.paused
 
 
+@pytest.mark.parametrize("zeros", [0.5, 3.0])
+def test_digital_silence_is_no_quieter_room(zeros: float) -> None:
+    opened, gated = bytes(2 * round(zeros * RATE)), bytes(RATE)
+    assert begins_at(opened) == []
+    assert begins_at(opened + sounds((1.0, VOICE_DB), (0.5, ROOM_DB))) == [pytest.approx(zeros + 1.04, abs=0.011)]
+    assert begins_at(sounds((1.0, VOICE_DB)) + gated) == [pytest.approx(1.04, abs=0.011)]
+
+
 @pytest.mark.parametrize(
     "levels",
     [

@@ -92,9 +92,10 @@ class _Band:
         for power in np.square(samples).reshape(-1, _FRAME_BYTES // WIDTH).mean(axis=1).tolist():
             self._powers.append(power)
             levels.append(10 * math.log10(max(1.0, sum(self._powers) / len(self._powers))))
-        if not levels:
-            return []
-        self._levels += levels
+        # Digital silence is a gate that is closed, or a microphone that opens: it says nothing of the room behind it.
+        self._levels += [level for level in levels if level > 0]
+        if not self._levels:
+            return [False] * len(levels)
         ordered = sorted(self._levels)
         room, voice = ordered[len(ordered) // _ROOM], ordered[-1 - len(ordered) // _VOICE]
         quiet = min(max(room + self._over_room_db, voice - _FAR_UNDER_VOICE_DB), voice - self._under_voice_db)
