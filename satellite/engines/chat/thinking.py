@@ -2,27 +2,36 @@
 
 import re
 
-_NAMES = ("think", "thinking", "thought", "reasoning")
+_NAMES = ("think", "thinking", "thought", "reasoning", "reflection", "seed:think")
+_CALLS = ("tool_call", "tool_calls", "function_call", "function_calls", "tool_response", "minimax:tool_call")
+_FUNCTION = "<function="
 _FINAL = "<|channel|>final"
 _PAIRS = {
-    **{f"<{name}>": f"</{name}>" for name in (*_NAMES, "tool_call", "function_call")},
+    **{f"<{name}>": f"</{name}>" for name in (*_NAMES, *_CALLS)},
+    _FUNCTION: "</function>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|start_header_id|>": "<|end_header_id|>",
     "[THINK]": "[/THINK]",
     "[TOOL_CALLS]": "[/TOOL_CALLS]",
     "◁think▷": "◁/think▷",
     **{f"<|channel|>{name}": _FINAL for name in ("analysis", "commentary")},
 }
-"""Tags around thoughts and calls: of most models, of Mistral's, of Kimi's, of the harmony format of gpt-oss."""
+"""Tags around thoughts, calls and names of roles: of most models, of Mistral's, of Kimi's, of Llama's, of gpt-oss.
+
+The tag of a function has its name, which does not matter."""
 
 _CLOSED_BY = {opening.lower(): closing.lower() for opening, closing in _PAIRS.items()}
 _SPECIAL_TOKENS = ("</s>", "<s>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>", "[inst]", "[/inst]")
 """Special tokens of Llama 2, Gemma and Mistral."""
 
-_TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair), *_SPECIAL_TOKENS)
+_TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair if tag != _FUNCTION), *_SPECIAL_TOKENS)
+_ROLE_TOKENS = r"(?:<\|im_start\|>|<start_of_turn>|<\|start\|>)"
 _LONGEST_NAME = 40
 _CHANNELS = ("analysis", "commentary", "final")
 _CHANNEL_BEGUN = "|".join(name[:size] for name in _CHANNELS for size in range(len(name)))
 _NAMED = "|".join(
     (
+        rf"{_FUNCTION}[\w.:-]{{1,{_LONGEST_NAME}}}>",
         rf"<\|channel\|>(?!{'|'.join(_CHANNELS)}|(?:{_CHANNEL_BEGUN})\Z)",
         rf"<\|(?!channel\|)\w{{1,{_LONGEST_NAME}}}\|>",
         rf"<｜[\w▁]{{1,{_LONGEST_NAME}}}｜>",
@@ -30,8 +39,9 @@ _NAMED = "|".join(
 )
 """The special tokens of most others, such as <|im_end|>, and DeepSeek's."""
 
-_TAG = re.compile("|".join([*map(re.escape, _TAGS), _NAMED]), re.IGNORECASE)
+_TAG = re.compile("|".join([rf"{_ROLE_TOKENS}(?:assistant|model)\b", *map(re.escape, _TAGS), _NAMED]), re.IGNORECASE)
 _BEGUN = re.compile(
+    rf"{_ROLE_TOKENS}(?:a\w{{0,8}}|m\w{{0,4}})?\Z|{_FUNCTION}[\w.:-]{{0,{_LONGEST_NAME}}}\Z|"
     rf"<(?:\|channel\|>(?:{_CHANNEL_BEGUN})|\|\w{{0,{_LONGEST_NAME}}}\|?|｜[\w▁]{{0,{_LONGEST_NAME}}}｜?)?\Z"
 )
 _OF_A_TURN = re.compile(
@@ -41,9 +51,21 @@ _OF_A_TURN = re.compile(
 
 
 _TOOL_CALL = re.compile(
-    r'\{\s*"(?:(?:function|tool|tool_calls|action)"\s*:|name"\s*:\s*"[^"]{1,64}"\s*,\s*"(?:arguments|parameters)")'
+    r'\[?\s?\{\s*"(?:(?:function|tool|tool_calls|action)"\s*:|type"\s*:\s*"function"|'
+    r'name"\s*:\s*"[^"]{1,64}"\s*,\s*"(?:arguments|parameters)")'
 )
 """The beginning of an answer that is nothing but a call, written as JSON. Other JSON may have been asked for."""
+
+_CALL_INSIDE = re.compile(r'(?<!\S)\{\s*"name"\s*:\s*"[^"]{1,64}"\s*,\s*"(?:arguments|parameters)"')
+_CALL_INSIDE_BEGUN = re.compile(r'(?<!\S)\{\s*(?:\Z|"(?:\w{0,10}\Z|name"[^{}]{0,90}\Z))')
+"""A call after other words, and what may become one."""
+
+_ROLE_BEGUN = re.compile(
+    rf"{_ROLE_TOKENS}(?:a|as|ass|assi|assis|assist|assista|assistan|m|mo|mod|mode)?\Z", re.IGNORECASE
+)
+
+_OPENS_CALL = re.compile(r"<[|｜](?:python_tag|tool[\w▁]*?(?:call|begin)[\w▁]*)[|｜]>", re.IGNORECASE)
+"""Tokens before a call, with which an answer ends as well."""
 
 _LONGEST_CALL_BEGINNING = 120
 
@@ -77,8 +99,10 @@ class ThoughtFilter:
         text, done = self._held + text, 0
         passed = []
         for tag in _TAG.finditer(text):
+            if _ROLE_BEGUN.match(text, tag.start()):
+                break
             passed.append(self._pass(text[done : tag.start()]))
-            self._turn(tag[0].lower())
+            self._turn(_FUNCTION if tag[0].lower().startswith(_FUNCTION) else tag[0].strip().lower())
             done = tag.end()
         # A piece may end within a tag, which must not pass in two halves.
         certain = len(text) - _possible_start(text[done:])
@@ -88,7 +112,7 @@ class ThoughtFilter:
 
     def flush(self) -> str:
         """Return the rest after the last piece, except what is presumed to be a thought (`presumed`)."""
-        rest = self._pass(self._held) + self._call
+        rest = self._pass(_TAG.sub("", self._held)) + self._call
         self._held = self._call = ""
         return rest
 
@@ -101,9 +125,12 @@ class ThoughtFilter:
         """Begin or end a thought at `tag`; a tag that closes another kind of thought is part of the present one."""
         if tag == _FINAL and self._closing is None:
             return  # the answer begins, without a thought before it
-        if tag not in _CLOSED_BY and tag not in _CLOSED_BY.values():
-            has_begun = self._has_begun or bool(self._call)
-            self._is_over = self._is_over or (has_begun and bool(_OF_A_TURN.fullmatch(tag)))
+        has_begun = self._has_begun or bool(self._call)
+        if self._closing is None and (_OPENS_CALL.fullmatch(tag) or (has_begun and tag == "<|start_header_id|>")):
+            self._is_over = True
+        elif tag not in _CLOSED_BY and tag not in _CLOSED_BY.values():
+            self._is_over = self._is_over or (has_begun and bool(_OF_A_TURN.match(tag)))
+            self._skips_space = self._skips_space or tag[-1].isalpha()  # the name of a role, which a line end follows
         elif self._closing is None and tag in _CLOSED_BY:
             self._closing = _CLOSED_BY[tag]
         elif self._closing in (None, tag):
@@ -123,13 +150,22 @@ class ThoughtFilter:
         if not self._has_begun:
             text = self._without_call(text)
             self._has_begun = bool(text.strip())
-        return text
+        return self._without_later_call(text) if self._has_begun else text
+
+    def _without_later_call(self, text: str) -> str:
+        text, self._call = self._call + text, ""
+        if (call := _CALL_INSIDE.search(text)) is not None:
+            self._is_over = True
+            return text[: call.start()]
+        if (begun := _CALL_INSIDE_BEGUN.search(text, max(0, len(text) - _LONGEST_CALL_BEGINNING))) is not None:
+            self._call = text[begun.start() :]
+        return text[: len(text) - len(self._call)]
 
     def _without_call(self, text: str) -> str:
         """Return the beginning of an answer once it is certain to be no call; white space before it at once."""
         begun = text if self._call else text.lstrip()
         space, begun, self._call = text[: len(text) - len(begun)], self._call + begun, ""
-        if begun.startswith("{"):
+        if begun.startswith(("{", "[")):
             if _TOOL_CALL.match(begun, 0, _LONGEST_CALL_BEGINNING):
                 self._is_over = True
                 return space
