@@ -178,6 +178,51 @@ async def test_timers_are_shown_and_rung_by_the_device_and_stopped(tmp_path: Pat
         await room.stop()
         assert (await device.until("MediaPlayerCommandRequest")).data["announcement"]
         assert not timers.ringing()
+        device.ringing = False
+        await room.announce(seconds_of_noise(1))
+        await until(lambda: device.state is State.IDLE)
+        assert len(device.heard) == 1, "it repeats no more"
+
+
+@pytest.mark.parametrize("is_lva", [False, True])
+async def test_a_timer_rings_after_the_answer_that_it_would_end(tmp_path: Path, is_lva: bool) -> None:
+    scheduler = TimerScheduler(tmp_path, clock=(clock := ManualClock()))
+    device = EsphomeDevice(is_lva=is_lva)
+    async with device, house(scheduler=scheduler) as home, home.room(device):
+        scheduler.timers.start(Duration(minutes=5), place="kitchen")
+        command = asyncio.create_task(turn(device))
+        await until(lambda: device.heard)
+        clock.now += 300
+        scheduler.timers.tick()
+        await command
+        await until(lambda: device.ringing)
+        (heard,) = device.heard
+        assert heard.seconds == pytest.approx(5, abs=0.3)
+        assert scheduler.timers.ringing("kitchen")
+        await device.wake()
+        assert not device.ringing
+
+
+async def test_linux_voice_assistant_is_left_for_a_moment_which_ends_its_ring(tmp_path: Path) -> None:
+    scheduler = TimerScheduler(tmp_path, clock=(clock := ManualClock()))
+    device = EsphomeDevice(is_lva=True, formats=())
+    async with device, house(scheduler=scheduler) as home, home.room(device) as room:
+        for _ in range(2):
+            scheduler.timers.start(Duration(minutes=5), place="kitchen")
+            clock.now += 300
+            scheduler.timers.tick()
+            await until(lambda: device.ringing)
+            await until(lambda: room.status().sounding == "timer")
+            await room.stop()
+            await until(lambda: not device.ringing and room.state is not LinkState.CONNECTED)
+            await until(lambda: room.state is LinkState.CONNECTED)
+        scheduler.timers.start(Duration(minutes=5), place="kitchen")
+        clock.now += 300
+        scheduler.timers.tick()
+        await until(lambda: device.ringing)
+        assert (await turn(device))[-1].type == "RUN_END"
+        assert not scheduler.timers.ringing()
+        assert room.reconnections == 2, "the wake word has silenced it"
 
 
 async def test_mute_and_volume_are_set_at_the_device_and_seen_from_there() -> None:

@@ -160,12 +160,14 @@ async def test_what_nobody_fetches_is_forgotten(
 
 
 async def test_files_are_served_by_name_until_others_take_their_place(listener: MediaListener) -> None:
-    url = await listener.publish_files({"computer.json": b"{}", "computer.tflite": bytes(9)}, HERE)
+    url = await listener.publish_files({"computer.json": b"{}", "computer.tflite": bytes(9)}, HERE, owner="kitchen")
+    beside = await listener.publish_files({"computer.json": b"{}"}, HERE, owner="study")
     async with client() as http:
         assert (await http.get(f"{url}/computer.tflite")).content == bytes(9)
         assert (await http.get(f"{url}/../computer.json")).status_code == 404
-        await listener.publish_files({"computer.json": b"{}"}, HERE)
+        await listener.publish_files({"computer.json": b"{}"}, HERE, owner="kitchen")
         assert (await http.get(f"{url}/computer.json")).status_code == 404
+        assert (await http.get(f"{beside}/computer.json")).status_code == 200, "another program on the same machine"
 
 
 @pytest.mark.parametrize("request_", [b"nonsense\r\n\r\n", b"\0\xff" * 5000, b"GET", b"GET / HTTP/1.1\r\n\r\n"])
@@ -173,7 +175,7 @@ async def test_nonsense_costs_one_connection(
     listener: MediaListener, monkeypatch: pytest.MonkeyPatch, request_: bytes
 ) -> None:
     monkeypatch.setattr(media_listener, "_REQUEST_SECONDS", 0.1)
-    url = await listener.publish_files({"one": b"1"}, HERE)
+    url = await listener.publish_files({"one": b"1"}, HERE, owner="kitchen")
     port = httpx.URL(url).port
     reader, writer = await asyncio.open_connection(HERE, port)
     writer.write(request_)
@@ -237,8 +239,8 @@ def test_without_file_descriptors_there_is_no_address() -> None:
 
 async def test_the_address_is_that_by_which_the_device_is_reached(listener: MediaListener) -> None:
     assert [local_address(peer) for peer in ("127.0.0.5", "::1")] == ["127.0.0.1", "::1"]
-    assert httpx.URL(await listener.publish_files({}, "::1")).host == "::1"
-    named = await listener.publish_files({}, HERE, host="satellite.example")
+    assert httpx.URL(await listener.publish_files({}, "::1", owner="kitchen")).host == "::1"
+    named = await listener.publish_files({}, HERE, owner="kitchen", host="satellite.example")
     assert httpx.URL(named).host == "satellite.example"
 
 
@@ -272,7 +274,7 @@ async def test_who_has_a_link_local_address_is_told_another_one_on_its_link(
     assert str(on_link(peer)) == str(here)
     if here is None:
         with pytest.raises(CannotListen, match=f"address {peer} reaches this machine: no other address .* media_host"):
-            await listener.publish_files({}, peer)
+            await listener.publish_files({}, peer, owner="kitchen")
     del links[2:]
     assert str(on_link("fe80::5")) == "192.0.2.9/24"
 
@@ -282,7 +284,7 @@ async def test_one_port_serves_devices_with_an_address_of_their_own_and_without(
         port = free.getsockname()[1]
     listener = MediaListener(port)
     try:
-        urls = [f"{await listener.publish_files({'one': b'1'}, f'127.0.0.{number}', host=host)}/one"
+        urls = [f"{await listener.publish_files({'one': b'1'}, f'127.0.0.{number}', owner=str(number), host=host)}/one"
                 for number, host in ((1, None), (2, "localhost"), (3, None))]  # fmt: skip
         for number, url in enumerate(urls, 1):
             async with client(transport=httpx.AsyncHTTPTransport(local_address=f"127.0.0.{number}")) as http:
@@ -292,7 +294,7 @@ async def test_one_port_serves_devices_with_an_address_of_their_own_and_without(
 
 
 async def test_a_device_on_this_machine_may_be_reached_by_the_machines_name(listener: MediaListener) -> None:
-    url = await listener.publish_files({"one": b"1"}, "127.0.1.1")
+    url = await listener.publish_files({"one": b"1"}, "127.0.1.1", owner="kitchen")
     async with client() as http:
         assert (await http.get(f"{url}/one")).content == b"1"
 

@@ -41,5 +41,8 @@ class MediaServer(Protocol):
         None takes the one by which `peer` is reached. Raises `CannotListen`.
         """
 
-    async def publish_files(self, files: Mapping[str, bytes], peer: str, *, host: str | None = None) -> str:
-        """Return the address of a folder with `files`, by their names; it replaces the one published for `peer`."""
+    async def publish_files(self, files: Mapping[str, bytes], peer: str, *, owner: str, host: str | None = None) -> str:
+        """Return the address of a folder with `files`, by their names; it replaces the one published for `owner`.
+
+        Several programs on the machine `peer` may be rooms.
+        """

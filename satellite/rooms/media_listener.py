@@ -52,6 +52,9 @@ class _Published:
 
     stream: EncodedStream | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    owner: str | None = None
+    """The room that the files are for."""
+
     reader: _Connection | None = None
     """Who fetches the stream, or did so last."""
 
@@ -81,12 +84,12 @@ class MediaListener:
         self._add(token, published)
         return stream
 
-    async def publish_files(self, files: Mapping[str, bytes], peer: str, *, host: str | None = None) -> str:
+    async def publish_files(self, files: Mapping[str, bytes], peer: str, *, owner: str, host: str | None = None) -> str:
         """See `MediaServer.publish_files`."""
         base, token = await self._base_url(peer, host), secrets.token_urlsafe(16)
-        for old in [old for old, one in self._paths.items() if one.files and one.peer == peer]:
+        for old in [old for old, one in self._paths.items() if one.owner == owner]:
             del self._paths[old]
-        self._add(token, _Published(peer, files=files))
+        self._add(token, _Published(peer, files=files, owner=owner))
         return f"{base}/{token}"
 
     async def close(self) -> None:
@@ -184,7 +187,7 @@ class MediaListener:
             published.expiry.cancel()
         stream.fetched.set()
         # A player that hangs up is noticed at once: what it is sent then would be missing when it asks again.
-        gone = begin_task(connection.reader.read(1), "media hangs up")
+        gone = begin_task(_hung_up(connection.reader), "media hangs up")
         writer = connection.writer
         try:
             async for data in stream.pieces(lambda: published.reader is connection and not gone.done()):
@@ -197,6 +200,11 @@ class MediaListener:
                 self._expire(token)
             elif published.reader is connection:  # the player may ask again
                 published.expiry = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._expire, token)
+
+
+async def _hung_up(reader: asyncio.StreamReader) -> None:
+    with suppress(OSError):
+        await reader.read(1)
 
 
 async def _drained(writer: asyncio.StreamWriter) -> None:

@@ -140,8 +140,14 @@ class EsphomeDevice(Identity, WakeWords):
         assistant = self.assistant
         if assistant.muted or self._owner is None or not self._thawed.is_set():
             return False
-        if self.ringing:
+        if self.ringing and not self.is_lva:
             self.ringing = False
+            self.assistant.player.command("REPEAT_OFF", announcement=True)
+        elif self.assistant.deaf or (self.is_lva and self.state is not State.IDLE):
+            return False
+        elif self.is_lva:
+            self.ringing = False
+            return assistant.start(phrase or self.active_phrase)
         elif self.state is not State.IDLE:
             assistant.stop()
         elif assistant.player.state == "ANNOUNCING":
@@ -247,6 +253,8 @@ class EsphomeDevice(Identity, WakeWords):
             if self.hangs_after_connect:
                 await asyncio.Event().wait()
             await channel.open(self.key, self.name, self.mac, dialled=dialled)
+            if self.is_lva:
+                self._owner = channel
             while not writer.is_closing():
                 message = await channel.read()
                 await self._thawed.wait()
@@ -260,6 +268,7 @@ class EsphomeDevice(Identity, WakeWords):
         self._following.discard(channel)
         if channel is self._owner:
             self._owner = None
+            self.ringing = self.ringing and not self.is_lva
             self.assistant.server_gone()
 
     def _write(self, channel: Channel, *messages: Message) -> None:
@@ -295,10 +304,10 @@ class EsphomeDevice(Identity, WakeWords):
                 self._write(channel, *self.entities.current())
             case "NoiseEncryptionSetKeyRequest":
                 self._write(channel, pb.NoiseEncryptionSetKeyResponse(success=self._set_key(message.key)))
-            case "SubscribeVoiceAssistantRequest" if self.has_assistant:
+            case "SubscribeVoiceAssistantRequest" if self.has_assistant and not self.is_lva:
                 self._subscribe(channel, message.subscribe)
             case "VoiceAssistantConfigurationRequest" if self.has_assistant:
-                self._write(channel, self.configuration(message if channel is self._owner else None))
+                self._write(channel, self.configuration(message if self.is_lva or channel is self._owner else None))
             case "VoiceAssistantSetConfiguration" if channel is self._owner:
                 self._own(self.use(list(message.active_wake_words)))
             case "VoiceAssistantTimerEventResponse" if channel is self._owner:
@@ -352,5 +361,6 @@ class EsphomeDevice(Identity, WakeWords):
         self.timers[event.timer_id] = event
         if event.event_type in (pb.VOICE_ASSISTANT_TIMER_CANCELLED, pb.VOICE_ASSISTANT_TIMER_FINISHED):
             del self.timers[event.timer_id]
-        if event.event_type == pb.VOICE_ASSISTANT_TIMER_FINISHED:
+        if event.event_type == pb.VOICE_ASSISTANT_TIMER_FINISHED and not self.ringing:
             self.ringing = True
+            self.assistant.ring()

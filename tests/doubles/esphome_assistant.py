@@ -61,6 +61,10 @@ class AssistantSettings(Fetching):
     announce_success: bool = True
     """False: announcements are said to have failed, as linux-voice-assistant does."""
 
+    is_lva: bool = False
+    """It is linux-voice-assistant: it belongs to the server that has connected last, only the wake word and the end of
+    the connection silence its ring, and it hears no wake word during an answer."""
+
     silent_microphone: bool = False
     echo_cancelled: bool = False
     """Its microphone does not hear its own player."""
@@ -101,6 +105,9 @@ class Assistant:
         self.speaker = ApiSpeaker()
         self.room = Room()
         self.muted = False
+        self.deaf = False
+        """Whether it waits for the end of an answer that never comes."""
+
         self.streaming_since: float | None = None
         """Since when the microphone goes to the server."""
 
@@ -155,8 +162,15 @@ class Assistant:
                     self._signal_stop()
                 self.player.command("STOP", announcement=True)
 
+    def ring(self) -> None:
+        """Ring, in place of what it says."""
+        self.deaf = self._settings.is_lva and self.state is State.STREAMING_RESPONSE
+        self.player.command("REPEAT_ONE", announcement=True)
+        self.player.command("STOP", announcement=True)
+
     def server_gone(self) -> None:
         """Lose the server; what plays goes on."""
+        self.deaf = False
         self._end("playback")
         self._become(State.IDLE)
         self.speaker.stop()

@@ -7,6 +7,8 @@ from zeroconf import ServiceInfo
 from tests.doubles.esphome_assistant import AssistantSettings
 from tests.doubles.esphome_wire import NO_KEY, Message, pb
 
+_VOICE_PE = "Nabu Casa.Home Assistant Voice PE"
+
 
 @dataclass(eq=False, kw_only=True)
 class Identity(AssistantSettings):
@@ -41,7 +43,7 @@ class Identity(AssistantSettings):
         """Return what it announces by zeroconf."""
         properties = {"mac": self.mac.replace(":", "").lower(), "friendly_name": self.friendly_name}
         properties |= {"version": "2026.10.0", "platform": "ESP32", "network": "wifi"}
-        properties |= {"project_name": "Nabu Casa.Home Assistant Voice PE", "project_version": "26.6.0"}
+        properties |= {"project_name": _VOICE_PE, "project_version": "26.6.0"}
         if self.key is not None:
             supported = "api_encryption_supported" if self.key == NO_KEY else "api_encryption"
             properties[supported] = "Noise_NNpsk0_25519_ChaChaPoly_SHA256"
@@ -65,8 +67,8 @@ class Identity(AssistantSettings):
             esphome_version="2026.10.0",
             manufacturer="Espressif",
             model="esp32-s3-devkitc-1",
-            project_name="Nabu Casa.Home Assistant Voice PE",
-            project_version="26.6.0",
+            project_name="Open Home Foundation.Linux Voice Assistant" if self.is_lva else _VOICE_PE,
+            project_version="1.1.15" if self.is_lva else "26.6.0",
             voice_assistant_feature_flags=self.features,
             api_encryption_supported=self.key is not None,
             api_encryption_provisionable=self.key == NO_KEY,

@@ -166,6 +166,9 @@ class Pipeline:
         self.heard: deque[Heard] = deque(maxlen=1000)
         self.running = asyncio.Event()
         self.running.set()
+        self.repeats = False
+        """It plays the same again and again, also what comes next."""
+
         self._fetching, self._announcement = fetching, announcement
         self._ended, self._began = ended, began
         self._urls: deque[str] = deque()
@@ -209,7 +212,9 @@ class Pipeline:
 
     async def _play_all(self) -> None:
         while self._urls:
-            await self._play(self._urls.popleft())
+            await self._play(self._urls[0])
+            if not self.repeats:
+                self._urls.popleft()
         self._task = None
         self._ended()
 
@@ -272,6 +277,8 @@ class MediaPlayer:
         match name:
             case "STOP":
                 (self.announcements if announcement else self.media).stop()
+            case "REPEAT_ONE" | "REPEAT_OFF":
+                (self.announcements if announcement else self.media).repeats = name == "REPEAT_ONE"
             case "PAUSE":
                 self.media.running.clear()
             case "PLAY":

@@ -136,6 +136,12 @@ class Entities:
             stop = MediaPlayerCommand.STOP
             self._client.media_player_command(self._player.key, command=stop, announcement=announcement)
 
+    def silence_ring(self) -> None:
+        """Stop the ring of a timer: the firmware's repeats, and so would what is announced next."""
+        if self._player is not None:
+            for command in (MediaPlayerCommand.REPEAT_OFF, MediaPlayerCommand.STOP):
+                self._client.media_player_command(self._player.key, command=command, announcement=True)
+
     def play(self, url: str, *, announcement: bool) -> None:
         """Have the media player play a sound, beside whatever the assistant does."""
         if self._player is not None:

@@ -14,7 +14,6 @@ from aioesphomeapi.model import (
     VoiceAssistantAudioSettings,
     VoiceAssistantEventType,
     VoiceAssistantFeature,
-    VoiceAssistantTimerEventType,
 )
 
 from satellite.config.rooms import EsphomeRoomSettings
@@ -22,6 +21,7 @@ from satellite.errors import CannotListen, SatelliteError, Stage
 from satellite.events import RunEvent
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
+from satellite.rooms.esphome.device_timers import DeviceTimers
 from satellite.rooms.esphome.entities import Entities, PlayedFormat
 from satellite.rooms.esphome.heard import HeardQueue
 from satellite.rooms.esphome.output import BareSpeakerOutput, FetchedOutput
@@ -30,7 +30,7 @@ from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own
 from satellite.rooms.lead_in import LeadIn
 from satellite.rooms.media import MediaStream
 from satellite.rooms.run_steps import wants_more
-from satellite.skills.timers.timers import TimerEvent, TimerEventKind, TimerState
+from satellite.skills.timers.timers import TimerEvent, TimerEventKind
 from satellite.tasks import begin_task, end_tasks
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,13 +47,6 @@ _ENDING_SECONDS = 1.0
 _SILENCE_SECONDS = 0.1
 _ANNOUNCEMENT_SECONDS = 3600.0
 
-_TIMER_EVENTS = {
-    TimerEventKind.STARTED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_STARTED,
-    TimerEventKind.UPDATED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_UPDATED,
-    TimerEventKind.CANCELLED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_CANCELLED,
-    TimerEventKind.FINISHED: VoiceAssistantTimerEventType.VOICE_ASSISTANT_TIMER_FINISHED,
-}
-
 
 class EsphomeDevice:
     """One device while it is connected, with the conversation that is held there."""
@@ -67,13 +60,21 @@ class EsphomeDevice:
         room: EsphomeRoomSettings,
         context: RoomContext,
         modes: RoomModes,
+        *,
+        rings_until_left: bool,
     ) -> None:
-        """Be the server of the device at the IP `address`, which has the `VoiceAssistantFeature` `flags`."""
+        """Be the server of the device at the IP `address`, which has the `VoiceAssistantFeature` `flags`.
+
+        With `rings_until_left` only the end of the connection silences what rings there, but for the device itself.
+        """
         self.turn: Turn | None = None
         """The turn that is under way, or the last one."""
 
         self.failed = asyncio.Event()
         """Set when the conversation cannot go on."""
+
+        self.left = False
+        """Whether that is because the device has to be left for a moment, which silences it."""
 
         self.wake_words: dict[str, bool] = {}
         """Whether the device listens for them, by the identifiers of those that it knows."""
@@ -99,6 +100,14 @@ class EsphomeDevice:
         # The wake words of the room are the device's, and so are the sounds at the beginning and the end of a command.
         settings = room.model_copy(update={"wake_words": None, "sounds": False})
         self.conversation = Conversation(self, settings, context, modes)
+        self._timers = DeviceTimers(
+            client,
+            self.entities,
+            self.capabilities,
+            self.conversation,
+            context.scheduler,
+            leave=self._leave if rings_until_left else None,
+        )
         self._heard = HeardQueue(_WAITING_SECONDS)
         self._listens_again = False
         """Whether the device opens its microphone by itself after what it plays at present."""
@@ -137,7 +146,9 @@ class EsphomeDevice:
         url = ""
         if words and (media := self._context.media) is not None:
             with suppress(CannotListen):  # the answer reports it
-                url = await media.publish_files(files_of(words), self._address, host=self._room.media_host)
+                url = await media.publish_files(
+                    files_of(words), self._address, owner=self._room.name, host=self._room.media_host
+                )
         try:
             known = await configured(self._client, words if url else [], url)
         except TimeoutAPIError:  # firmware before 2024.10 knows no such question
@@ -264,16 +275,14 @@ class EsphomeDevice:
             self.turn.step(step)
 
     async def show_timer(self, event: TimerEvent) -> None:
-        """Send the timer's event; a device that shows timers rings by itself, until it is stopped there or here."""
-        timer, kind = event.timer, _TIMER_EVENTS.get(event.kind)
-        if kind is not None and self.capabilities.timers:
-            running = timer.state is TimerState.RUNNING
-            with self._errors():
-                self._client.send_voice_assistant_timer_event(
-                    kind, timer.id, timer.name, timer.total_seconds, max(0, round(event.seconds_left)), running
-                )
-        elif event.kind is TimerEventKind.SILENCED and self.capabilities.rings:
-            self.silence(announcement=True)
+        """Show the timer; a device that shows timers rings by itself, until it is stopped there or here."""
+        with self._errors():
+            await self._timers.show(event)
+
+    def _leave(self) -> None:
+        if self.turn is None or self.turn.ended:  # else the wake word has silenced it there
+            self.left = True
+            self.fail()
 
     async def interrupted(self, wake_word: str | None) -> None:
         """Do nothing: the microphone is closed while an answer is heard."""

@@ -44,6 +44,8 @@ _HELD_SECONDS = 30.0
 """How often a device that another server has is asked whether it is free: it does not say so."""
 
 _KEY_BYTES = 32
+_LINUX_VOICE_ASSISTANT = "Open Home Foundation.Linux Voice Assistant"
+"""The project that it names; what other devices do, it does in its own way."""
 
 
 class LinkTrouble(SatelliteError):
@@ -201,6 +203,9 @@ class EsphomeRoom(BaseRoom):
             if device is not None:
                 await device.close()
             await end_tasks(*(task.task for task in tasks))
+        if device.left:
+            self._backoff.reset()
+            raise LinkTrouble(LinkState.OFF, "it was left for a moment, which ends the ring of its timer")
         if time.monotonic() - began < _STEADY_SECONDS or not session.lost.is_set():
             raise LinkTrouble(LinkState.OFF, "it has hung up; it is dialled again")
         self._backoff.reset()
@@ -215,7 +220,14 @@ class EsphomeRoom(BaseRoom):
                 LinkState.NO_SATELLITE, "it is an ESPHome device without voice_assistant: in its firmware"
             )
         device: EsphomeDevice = module.EsphomeDevice(
-            client, address, flags, entities, self.settings, self._context, self.modes
+            client,
+            address,
+            flags,
+            entities,
+            self.settings,
+            self._context,
+            self.modes,
+            rings_until_left=info.project_name == _LINUX_VOICE_ASSISTANT,
         )
         client.subscribe_states(device.entities.take)
         return device
