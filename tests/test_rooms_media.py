@@ -206,7 +206,7 @@ async def test_a_device_that_begins_turn_after_turn_costs_no_other_its_sound(
 async def test_one_machine_keeps_no_other_out(listener: MediaListener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media_listener, "_MOST_CONNECTIONS", 4)
     monkeypatch.setattr(media_listener, "_MOST_OF_ONE", 2)
-    url = httpx.URL(await listener.publish_files({"one": b"1"}, HERE))
+    url = httpx.URL(await listener.publish_files({"one": b"1"}, HERE, owner="kitchen"))
     idle = [await asyncio.open_connection(HERE, url.port, local_addr=("127.0.0.2", 0)) for _ in range(6)]
     async with client() as http:
         assert (await http.get(f"{url}/one")).content == b"1"
@@ -217,7 +217,7 @@ async def test_one_machine_keeps_no_other_out(listener: MediaListener, monkeypat
 async def test_a_device_without_power_leaves_no_traceback(
     listener: MediaListener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = httpx.URL(await listener.publish_files({}, HERE))
+    url = httpx.URL(await listener.publish_files({}, HERE, owner="kitchen"))
     reader, (_, writer) = asyncio.StreamReader(), await asyncio.open_connection(HERE, url.port)
     reader.set_exception(OSError(errno.EHOSTUNREACH, "No route to host"))  # what the kernel reports in the end
     listener._accept(reader, writer)
