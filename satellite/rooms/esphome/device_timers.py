@@ -9,7 +9,7 @@ from aioesphomeapi.model import VoiceAssistantTimerEventType
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import Capabilities
 from satellite.rooms.esphome.entities import Entities
-from satellite.rooms.room_sound import Sounding
+from satellite.rooms.playback import Sounding
 from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Timer, TimerEvent, TimerEventKind, TimerState
 
