@@ -9,10 +9,11 @@ from satellite.skills.grammar import Grammar
 from satellite.skills.intents import OF_ROOMS, Command
 from tests.running_daemon import DATA
 
+_KITCHENS = ("cozinha", "kuchnia", "кухня", "kjøkkenet")
 ROOMS = {
     name: room
     for room, names in {
-        "kitchen": ("kitchen", "cuisine", "Küche", "cocina", "cucina", "keuken"),
+        "kitchen": ("kitchen", "cuisine", "Küche", "cocina", "cucina", "keuken", *_KITCHENS),
         "office": ("office", "bureau", "Büro", "despacho", "ufficio", "kantoor"),
     }.items()
     for name in names
@@ -72,3 +73,15 @@ def test_sentences_about_rooms_are_understood(language: str, what: str) -> None:
 )
 def test_what_is_about_no_room_of_the_house_is_left_to_others(text: str) -> None:
     assert understood("en", text) is None
+
+
+SAID_OR_NOT = yaml.safe_load((DATA / "sentences" / "rooms_or_not.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("language", SAID_OR_NOT)
+@pytest.mark.parametrize("about", ["rooms", "others"])
+def test_what_is_about_rooms_is_told_from_what_sounds_like_it(language: str, about: str) -> None:
+    taken = {text: understood(language, text) for text in SAID_OR_NOT[language][about]}
+    of_rooms = {text for text, command in taken.items() if command is not None and command.intent in OF_ROOMS}
+    assert of_rooms == (set(taken) if about == "rooms" else set())
+    assert len(taken) >= 50

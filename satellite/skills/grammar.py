@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import home_assistant_intents
@@ -84,6 +85,8 @@ class Grammar:
         self.own_responses: Mapping[str, str] = ours.get("responses", {})
         self._timer_words = tuple(ours.get("timer_words", ()))
         self._units: Sequence[Sequence[str]] = ours.get("units", ())
+        self._endings: Mapping[str, Sequence[str]] = ours.get("endings", {})
+        self._messages: Mapping[str, Sequence[str]] = ours.get("messages", {})
         self._articles = tuple(ours.get("articles", ()))
         self._ordinals: Mapping[str, int] = ours.get("ordinals", {})
         own = {name: [_Block(tuple(texts), {})] for name, texts in ours.get("intents", {}).items()}
@@ -100,9 +103,10 @@ class Grammar:
         """
         if len(text) > _LONGEST:
             return None
+        forms = {form: place for name, place in (rooms or {}).items() for form in self._inflected(name)}
         names: dict[str, SlotList] = {
             name: TextSlotList.from_tuples((known or {}).items(), allow_template=False, name=name)
-            for name, known in (("area", rooms), ("media", media))
+            for name, known in (("area", forms), ("media", media))
         }
         # Whisper writes "5-minute timer", the grammar "5 minute timer"; names may keep their hyphens.
         for reading in _readings(_without_clock(text, self._units)):
@@ -139,6 +143,8 @@ class Grammar:
         folded = text.casefold()
         mentions_timer = not self._timer_words or any(word in folded for word in self._timer_words)
         message = result.entities.get("message")
+        if message and not self._is_message(_words(message.text), _words(text)):
+            return None
         return Command(
             Intent(result.intent.name),
             duration,
@@ -147,6 +153,31 @@ class Grammar:
             message=message.text.strip(" ,:") if message else "",
             volume=_share(slots.get("volume_level", slots.get("volume_step", _STEPS.get(result.intent.name, 0)))),
             media=str(slots.get("media", "")),
+        )
+
+    def _inflected(self, room: str) -> Iterator[str]:
+        """Yield the name of a room, and its forms in languages that inflect it, by the first ending that it has."""
+        yield room
+        for ending in self._endings:
+            if room.endswith(ending):
+                yield from (room.removesuffix(ending) + other for other in self._endings[ending])
+                return
+
+    def _is_message(self, message: Sequence[str], text: Sequence[str]) -> bool:
+        """Return whether what is left of `text` is something to say: after a word such as "that", or a whole clause.
+
+        "Announce the winner" and "tell the kitchen staff to hurry" leave none, and are for the chat model.
+        """
+        known = self._messages
+        if not known:
+            return True
+        size = len(message)
+        before = next((text[at - 1] for at in range(1, len(text)) if text[at : at + size] == message), "")
+        clause = takewhile(lambda word: word not in known["relatives"], message)
+        return (
+            before in known["connectors"]
+            or message[0] in known["subjects"]
+            or any(word in known["verbs"] for word in clause)
         )
 
     def _name(self, text: str) -> str | None:
@@ -162,6 +193,10 @@ def _share(percentage: object) -> float:
     if percentage in ("up", "down"):
         return _STEP if percentage == "up" else -_STEP
     return float(str(percentage)) / 100
+
+
+def _words(text: str) -> Sequence[str]:
+    return re.findall(r"\w+", text.casefold()) or [""]
 
 
 _THOUSANDS = re.compile(r"\b(\d{1,3})[.,](\d{3})\b")
