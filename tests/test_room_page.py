@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from satellite import __version__
 from satellite.audio.encoding import wav
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, read_wav, write_wav
 from satellite.net.tls_certificate import ServerCertificate
@@ -348,6 +349,26 @@ def test_it_is_installable_and_opens_while_the_daemon_is_gone(daemon: RunningDae
         become(page, "offline")
         expect(page.locator("#state")).to_have_text("No connection")
         daemon.call(relay.open())
+        become(page, "waiting")
+
+
+def test_an_open_page_becomes_that_of_an_upgraded_daemon(
+    daemon: RunningDaemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        relayed(daemon) as relay,
+        opened(browser, f"{relay.url}/room", permissions=["microphone"]) as page,
+    ):
+        become(page, "waiting")
+        page.evaluate("window.early = true")
+        for version in (__version__, "99.0"):
+            assert page.evaluate("window.early")
+            monkeypatch.setattr("satellite.http.browser_rooms.__version__", version)
+            daemon.call(relay.close())
+            become(page, "offline")
+            daemon.call(relay.open())
+            become(page, "waiting")
+        page.wait_for_function("!window.early")
         become(page, "waiting")
 
 

@@ -56,6 +56,9 @@ class Room {
   #sounding = "";
   #wakeWords = [];
   #volumeTimer = 0;
+  #version = "";
+  /** Whether the page began without a touch, as it would again. */
+  #unattended = false;
 
   /** Begin by itself where the browser lets it. */
   async start() {
@@ -71,7 +74,10 @@ class Room {
     keepFiles();
     const kind = await obstacle();
     if (kind) this.#block(kind);
-    else if (await isAllowed()) this.#begin();
+    else if (await isAllowed()) {
+      await this.#begin();
+      this.#unattended = this.#microphone !== null;
+    }
   }
 
   /** Open the microphone and the loudspeaker, then connect. */
@@ -181,6 +187,7 @@ class Room {
   #take(frame) {
     if (frame.activity) this.#activity = ACTIVITIES[frame.activity] ?? "starting";
     const takes = {
+      ready: () => this.#meet(frame.version),
       welcome: () => this.#welcome(frame),
       muted: () => this.#muted(frame.muted), // without an answer: the daemon's and ours could follow each other for ever
       volume: () => this.#turned(frame.volume),
@@ -197,6 +204,12 @@ class Room {
     };
     takes[frame.type]?.();
     this.#draw();
+  }
+
+  /** Load the page of a daemon that was upgraded: on a wall it stays open for months. */
+  #meet(version) {
+    if (this.#version && this.#version !== version && this.#unattended) location.reload();
+    this.#version = version;
   }
 
   #welcome(frame) {
