@@ -82,6 +82,7 @@ async def house(engine: ScriptedEngine | None = None, **sections: Any) -> AsyncI
 def key_file(directory: Path, key: bytes = KEY) -> Path:
     file = directory / "device.key"
     file.write_text(base64.b64encode(key).decode() + "\n")
+    file.chmod(0o600)
     return file
 
 

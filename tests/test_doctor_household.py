@@ -8,6 +8,8 @@ import pytest
 from satellite.cli.doctor import chat_providers, found_devices, household, ollama_server
 from satellite.cli.doctor.findings import Finding, State, Target
 from satellite.config.loader import parse
+from satellite.rooms.room import LinkState
+from satellite.system.files import exposure
 from satellite.system.nvidia import gpus
 from satellite.wire import client
 from satellite.wire.browsing import DeviceKind, FoundDevice
@@ -18,6 +20,7 @@ from tests.doubles.ollama import OllamaServer
 from tests.doubles.openai import OpenAIServer
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import rooms
+from tests.esphome_rooms import KEY, house, key_file
 from tests.running_daemon import RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -132,6 +135,29 @@ async def test_esphome_devices_are_checked_without_claiming_them() -> None:
         assert is_like(findings["room attic"], State.BAD, "cannot be reached", "is it switched on?")
         assert not kitchen.claimed
         assert not study.claimed
+
+
+@pytest.mark.parametrize(("mode", "seen"), [(0o600, ""), (0o640, ""), (0o644, "mode 0644"), (0o660, "mode 0660")])
+async def test_a_key_that_others_can_read_is_reported_and_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, seen: str
+) -> None:
+    file = key_file(tmp_path)
+    file.chmod(mode)
+    async with EsphomeDevice(key=KEY) as device, house() as home, home.room(device, key_file=file) as room:
+        assert room.state is LinkState.CONNECTED
+    findings = await found("keys", f"rooms: [{{name: kitchen, uri: '{device.uri}', key_file: '{file}'}}]")
+    assert [one.seen for one in findings.values()] == ([f"{file}: others have access to it ({seen})"] if seen else [])
+    assert all(f"chmod 600 {file}" in one.remedy for one in findings.values())
+    assert ("is no secret" in caplog.text) is bool(seen)
+
+
+def test_a_key_of_another_user_is_no_secret(tmp_path: Path) -> None:
+    file = key_file(tmp_path)
+    file.chmod(0o600)
+    assert exposure(file, file.stat().st_uid) == ""
+    status = file.stat()
+    assert exposure(file, status.st_uid + 1) == (f"it belongs to the user {status.st_uid}" if status.st_uid else "")
+    assert exposure(tmp_path / "none", 0) == ""
 
 
 @pytest.mark.parametrize(

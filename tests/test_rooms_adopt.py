@@ -193,19 +193,21 @@ def keys_in(folder: Path) -> dict[str, str]:
     return {one.name: one.read_text().strip() for one in folder.glob("*.key")}
 
 
+@pytest.mark.parametrize("dials", [False, True])
 async def test_a_device_without_a_key_is_given_one_that_nobody_sees(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, dials: bool
 ) -> None:
     file = written(tmp_path)
-    with caplog.at_level("DEBUG"):
-        async with EsphomeDevice(key=NO_KEY) as device, serving(file) as daemon:
+    with caplog.at_level("DEBUG"), caplog.at_level("INFO", "aioesphomeapi"):  # as `logs.set_level` has it
+        async with EsphomeDevice(key=NO_KEY, dials=dials) as device, serving(file) as daemon:
             words = ("adopt", "--address", device.uri, "--uri", uri_of(daemon), "--silent", "--room", "study")
             assert await rooms(file, *words, "--yes") == 0
             (stored,) = keys_in(tmp_path).values()
             assert base64.b64decode(stored) == device.key
             (key_file,) = tmp_path.glob("*.key")
             assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-            assert file.read_text().endswith(f"  - name: study\n    uri: {device.uri}\n    key_file: {key_file}\n")
+            mac = "    mac: 20:f8:3b:00:00:01\n" if dials else ""
+            assert file.read_text().endswith(f"  - name: study\n    uri: {device.uri}\n    key_file: {key_file}\n{mac}")
             assert device.claimed
             with pytest.raises(SatelliteError, match="is a room already"):
                 await rooms(file, *words, "--yes")

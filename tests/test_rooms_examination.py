@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from wyoming.event import Event, async_write_event
 
+from satellite.config.rooms import EsphomeRoomSettings
 from satellite.errors import SatelliteError
-from satellite.rooms.candidates import Candidate, CandidateState, named_in
+from satellite.rooms.candidates import Candidate, CandidateState, addresses_of, named_in
 from satellite.rooms.esphome.provisioning import checked_key, connected, new_key, provision
 from satellite.rooms.examination import examine
 from satellite.system import logs
@@ -152,6 +153,13 @@ async def test_a_device_that_the_configuration_names_is_ours_and_not_disturbed(u
     assert named_in([uri], device) is named
     if named:
         assert [one.state for one in await examine([device], [uri], [])] == [CandidateState.OURS]
+
+
+def test_a_device_that_dials_is_named_by_its_mac() -> None:
+    device = FoundDevice(DeviceKind.ESPHOME, "kitchen", ("192.0.2.1",), 6053, mac="20f83b000001")
+    for mac, named in (("20:F8:3B:00:00:01", True), ("20:f8:3b:00:00:02", False), (None, False)):
+        room = EsphomeRoomSettings(name="garden", uri="esphome://192.0.2.9", mac=mac)
+        assert named_in(addresses_of([room]), device) is named
 
 
 @pytest.mark.parametrize(("host", "room"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])

@@ -1,10 +1,11 @@
 """Devices on the network that may become rooms, and what keeps one from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from satellite.config.rooms import EsphomeRoomSettings, RoomEntry
 from satellite.wire.browsing import FoundDevice
 
 
@@ -47,6 +48,15 @@ class Candidate:
 
     has_wake_words: bool = True
     """Whether the device listens for wake words itself, as far as it says so."""
+
+    dials_as: str = ""
+    """The MAC address of a device that dials its server; empty of others."""
+
+
+def addresses_of(rooms: Sequence[RoomEntry]) -> list[str]:
+    """Return what names the devices of `rooms`, for `named_in`: their `uri`, and the `mac` of those that dial."""
+    macs = [room.mac for room in rooms if isinstance(room, EsphomeRoomSettings) and room.mac]
+    return [*(room.uri for room in rooms), *(f"esphome:{mac}" for mac in macs)]
 
 
 def named_in(uris: Iterable[str], device: FoundDevice) -> bool:

@@ -1,6 +1,7 @@
 """Files that are replaced as a whole: a reader, and a power cut, find the old content or the new one."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -28,3 +29,18 @@ def replace_file(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, 
         os.fsync(folder)  # or a power cut could undo the renaming
     finally:
         os.close(folder)
+
+
+def exposure(secret: Path, reader: int) -> str:
+    """Return who has access to a file with a secret beside the user `reader` and root; empty for nobody.
+
+    Its group counts where it may write. OSError, such as of a file that is not there, is nobody.
+    """
+    try:
+        status = secret.stat()
+    except OSError:
+        return ""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        return f"others have access to it (mode {mode:04o})"
+    return "" if status.st_uid in (reader, 0) else f"it belongs to the user {status.st_uid}"

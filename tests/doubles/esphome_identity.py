@@ -27,6 +27,8 @@ class Identity(AssistantSettings):
     """Of 32 bytes; `NO_KEY` is a device that has none yet, None one that knows no encryption."""
 
     has_assistant: bool = True
+    dials: bool = False
+    """Its YAML has `api: outgoing_connection:`."""
 
     @property
     def uri(self) -> str:
@@ -72,4 +74,5 @@ class Identity(AssistantSettings):
             voice_assistant_feature_flags=self.features,
             api_encryption_supported=self.key is not None,
             api_encryption_provisionable=self.key == NO_KEY,
+            api_outgoing_connection_supported=self.dials,
         )

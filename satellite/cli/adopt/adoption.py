@@ -27,7 +27,7 @@ from satellite.config.settings import Config
 from satellite.daemon import config_check
 from satellite.errors import ConfigError, DaemonUnreachable, SatelliteError
 from satellite.net.binding import host_and_port
-from satellite.rooms.candidates import ADOPTABLE, Candidate, CandidateState
+from satellite.rooms.candidates import ADOPTABLE, Candidate, CandidateState, addresses_of
 from satellite.rooms.esphome.esphome_connection import addresses
 from satellite.rooms.esphome.provisioning import checked_key
 from satellite.rooms.examination import examine
@@ -109,12 +109,12 @@ def _answering() -> Iterator[None]:
 async def _candidates(config: Config, keys: Collection[str]) -> list[Candidate]:
     """Return the devices on the network, without the daemon itself."""
     found = await browse([port for port, _ in config.ports.values()])
-    return await examine(found, [room.uri for room in config.rooms], list(keys))
+    return await examine(found, addresses_of(config.rooms), list(keys))
 
 
 async def _candidates_at(address: str, config: Config, keys: Collection[str]) -> list[Candidate]:
     """Return the devices at an address; raises `SatelliteError` where none answers."""
-    found = await examine(_addressed(address), [room.uri for room in config.rooms], list(keys))
+    found = await examine(_addressed(address), addresses_of(config.rooms), list(keys))
     answering = [one for one in found if one.state is not CandidateState.OFF]
     if not answering:
         raise SatelliteError("; ".join(one.message for one in found), code="room-unreachable")
@@ -152,7 +152,7 @@ async def _chosen(
         if candidate.state is CandidateState.LOCKED:
             console.print(candidate.message)
             key = checked_key(Prompt.ask("its key", console=console, password=True))
-            uris = [room.uri for room in config.rooms]
+            uris = addresses_of(config.rooms)
             candidate = (await examine([candidate.device], uris, [key, *keys]))[0]
     elif len(adoptable) > 1:
         names = ", ".join(f"{one.device.uri} ({one.device.name})" for one in adoptable)

@@ -61,6 +61,8 @@ async def write(
         key_file = stored = keys.store(candidate.device.name, key)
     if key_file is not None:
         entry["key_file"] = adopted.key_file = str(key_file)
+        if candidate.dials_as:
+            entry["mac"] = candidate.dials_as
     if not candidate.has_wake_words:
         entry["wake_words"] = []
     try:

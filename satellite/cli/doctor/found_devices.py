@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from satellite.cli.doctor import unit
 from satellite.cli.doctor.findings import Finding, Target, note
 from satellite.config.settings import Config
-from satellite.rooms.candidates import named_in
+from satellite.rooms.candidates import addresses_of, named_in
 from satellite.wire.browsing import FoundDevice, browse
 
 
@@ -18,7 +18,7 @@ async def _devices(target: Target) -> Sequence[Finding]:
 
 def unnamed(config: Config, found: Iterable[FoundDevice]) -> list[Finding]:
     """Return a note about those of the devices that no room of `config` names."""
-    uris = [room.uri for room in config.rooms]
+    uris = addresses_of(config.rooms)
     new = [f"{one.friendly_name or one.name} at {one.uri}" for one in found if not named_in(uris, one)]
     if not new:
         return []

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from satellite.errors import ConfigError, SatelliteError, Stage
 from satellite.languages import closest
 from satellite.pipeline import warm_up
 from satellite.rooms.esphome.probe import encrypts
+from satellite.system.files import exposure
 from satellite.wire import client
 from satellite.wire.client import JsonObject
 
@@ -147,6 +149,21 @@ async def _seen(room: DialledRoomSettings) -> Finding:
         return bad(what, str(error), remedy)
     form = "encrypted" if encrypted else "not encrypted"
     return good(what, f"answers, {form}; start the daemon to see whether it is free")
+
+
+async def _keys(target: Target) -> Sequence[Finding]:
+    """Report key files of ESPHome devices that others than the daemon can read."""
+    account = unit.account()
+    findings = []
+    for room in target.config.rooms:
+        file = room.key_file if isinstance(room, EsphomeRoomSettings) else None
+        if file is None or not (seen := exposure(file, os.geteuid() if account is None else account.pw_uid)):
+            continue
+        path = shlex.quote(str(file))
+        own = f"chmod 600 {path}"
+        remedy = own if account is None else f"sudo chown {account.pw_name} {path} && sudo {own}"
+        findings.append(bad(f"key of {room.name}", f"{file}: {seen}", remedy))
+    return findings
 
 
 async def _described(name: str, uri: str) -> Finding:
@@ -279,6 +296,7 @@ CHECKS = {
     "languages": _languages,
     "elsewhere": _elsewhere,
     "rooms": _rooms,
+    "keys": _keys,
     "certificate": _certificate,
     "responders": _responders,
     "sound": _sound,

@@ -6,6 +6,8 @@ Light: aioesphomeapi is imported when the room is first run.
 import asyncio
 import base64
 import binascii
+import logging
+import os
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -22,6 +24,7 @@ from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.mdns import SharedMdns
 from satellite.rooms.esphome.probe import encrypts
 from satellite.rooms.room import BaseRoom, LinkState, RoomStatus
+from satellite.system.files import exposure
 from satellite.system.process import imported
 from satellite.tasks import Supervised, end_tasks, first_of
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from satellite.rooms.esphome.esphome_connection import DeviceSession, EsphomeConnection
     from satellite.rooms.esphome.esphome_device import EsphomeDevice
 
+_LOGGER = logging.getLogger(__name__)
+
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
 _SET_UP_SECONDS = 10.0
@@ -41,7 +46,10 @@ _STEADY_SECONDS = 5.0
 """A device that stays connected for so long is no longer dialled more and more slowly."""
 
 _HELD_SECONDS = 30.0
-"""How often a device that another server has is asked whether it is free: it does not say so."""
+"""How often a device that another server has is asked whether it is free: it does not say so.
+
+Firmware refuses each time, with two lines in its log, and its owner does not notice.
+"""
 
 _KEY_BYTES = 32
 _LINUX_VOICE_ASSISTANT = "Open Home Foundation.Linux Voice Assistant"
@@ -74,7 +82,7 @@ class EsphomeRoom(BaseRoom):
         self._incoming = incoming
         self._mdns = mdns or SharedMdns()
         self._device: EsphomeDevice | None = None
-        self._was_connected = False
+        self._was_connected = self._warned = False
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
 
     @property
@@ -143,7 +151,14 @@ class EsphomeRoom(BaseRoom):
         return lambda logic: incoming.accept(mac, logic)
 
     def _key(self) -> str:
-        """Return the device's key, empty where there is none; blocks."""
+        """Return the device's key, empty where there is none; blocks.
+
+        A file that others can read is warned about, and not refused as by ssh: that would silence the room.
+        """
+        file = self.settings.key_file
+        if file is not None and not self._warned and (seen := exposure(file, os.geteuid())):
+            self._warned = True
+            _LOGGER.warning("room %s: the key in %s is no secret: %s", self.settings.name, file, seen)
         try:
             secret = esphome_key(self.settings).find()
             if secret.value and len(base64.b64decode(secret.value, validate=True)) != _KEY_BYTES:

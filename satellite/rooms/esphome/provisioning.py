@@ -140,9 +140,11 @@ async def _examined(device: FoundDevice, client: APIClient, key: str) -> Candida
     # Devices that play announcements have wake words of their own; a simple one, such as an Atom Echo, may have none.
     if not wakes and flags & VoiceAssistantFeature.ANNOUNCE:
         return Candidate(device, CandidateState.HELD, _HELD_REMEDY)
+    dials_as = info.mac_address.lower() if info.api_outgoing_connection_supported else ""
     if key == ZERO_NOISE_PSK or (not key and info.api_encryption_supported):
-        return Candidate(device, CandidateState.NO_KEY, "is given an encryption key when it is adopted", key, wakes)
-    return Candidate(device, CandidateState.FREE, "" if key else "does not encrypt", key, wakes)
+        message = "is given an encryption key when it is adopted"
+        return Candidate(device, CandidateState.NO_KEY, message, key, wakes, dials_as)
+    return Candidate(device, CandidateState.FREE, "" if key else "does not encrypt", key, wakes, dials_as)
 
 
 async def _has_wake_words(client: APIClient) -> bool:
