@@ -157,9 +157,9 @@ async def test_after_the_window_the_wake_word_silences_the_answer() -> None:
         assert whole == 8.0
 
 
-@pytest.mark.parametrize(("pause", "detections"), [(15, 3), (20, 3), (25, 3), (40, 3), (95, 2)])
+@pytest.mark.parametrize(("pause", "detections"), [(0, 3), (5, 3), (15, 3), (20, 3), (25, 3), (40, 3), (95, 2)])
 @pytest.mark.parametrize("silent", [0, 20])
-async def test_a_wake_word_that_follows_a_command_begins_another(pause: int, detections: int, silent: int) -> None:
+async def test_a_wake_word_in_a_command_or_after_it_begins_another(pause: int, detections: int, silent: int) -> None:
     engine = ScriptedEngine({0: FIRST, SPOKEN + 1: WHOLE}, answer=["One two three four five six seven eight."])
     async with streaming(engine, hears_itself=False) as (room, stages, bus):
         with bus.subscribe(4096, accepts=lambda event: isinstance(event, RunFailed | WakeWordEnd)) as events:

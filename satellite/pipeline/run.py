@@ -82,7 +82,7 @@ class Run:
         self._dropped: list[Speculation] = []
         self._answer: RunAnswer | None = None
         self._later_wake_word = LaterWakeWord(stages, request.wake_words)
-        """From the end of the command on, while it may go on."""
+        """During a command, and after its end while it may go on."""
 
     @property
     def _conversation(self) -> str:
@@ -171,7 +171,7 @@ class Run:
         await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
 
     async def _command(self, audio: AudioInbox) -> None:
-        """Record a command and answer it; a wake word that follows it while it may go on begins another."""
+        """Record a command and answer it; a wake word in it, or after it while it may go on, begins another."""
         self._stage = Stage.STT
         after_wake_word = self._request.start is Stage.WAKE or self._request.after_wake_word
         try:
@@ -192,6 +192,8 @@ class Run:
         self._stages.expect(self._question("", self._request.language) if asks else None)
         await self._emit(SttStart(self._identity))
         recording = await self._new_recording(after_wake_word=after_wake_word)
+        if self._repairs:
+            await self._later_wake_word.begin()
         partials = self._partial_transcripts(recording)
         try:
             answered = False
@@ -243,7 +245,6 @@ class Run:
             return False
         recording.listen_on()
         recorded = len(recording.pcm)
-        await self._later_wake_word.begin()
         # The clock as well as the audio: a microphone that is closed sends none.
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), aclosing(aiter(audio)) as chunks:
