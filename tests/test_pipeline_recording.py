@@ -14,7 +14,7 @@ from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
 from satellite.pipeline.recording import _BACKGROUND_DB, CommandRecording, Recording
-from satellite.pipeline.turn_detection import _TRAILING_SECONDS, TurnDetector, TurnState
+from satellite.pipeline.turn_detection import TRAILING_SECONDS, TurnDetector, TurnState
 from satellite.pipeline.voice_level import VoiceLevel
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, sound, speech
 from tests.running_daemon import DATA
@@ -153,6 +153,17 @@ async def test_who_goes_on_more_softly_after_a_pause_is_heard() -> None:
     assert await ended_after((60, COMMAND_LEVEL), (13, 0), (40, softer), (9, 0)) is None
 
 
+@pytest.mark.parametrize(("soft", "understood"), [(10, 70), (12, 72), (40, 60), (100, 60)])
+async def test_what_somebody_else_says_after_the_command_is_not_understood(soft: int, understood: int) -> None:
+    recorder = CommandRecording(LoudnessVad(), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
+    await recorder.feed(sound(60, COMMAND_LEVEL) + sound(soft, COMMAND_LEVEL // 5))
+    pcm, speech = recorder.spoken
+    assert len(pcm) == 2 * WINDOW_SAMPLES * len(speech)
+    assert len(speech) == pytest.approx(understood, abs=8)
+    await recorder.feed(sound(30, COMMAND_LEVEL))
+    assert len(recorder.spoken[1]) == 90 + soft  # the speaker goes on
+
+
 async def test_what_the_speaker_says_softly_for_a_moment_is_part_of_the_command() -> None:
     trailing = COMMAND_LEVEL // 6
     assert await ended_after((60, COMMAND_LEVEL), (12, trailing), (20, COMMAND_LEVEL), (10, 0)) is None
@@ -243,7 +254,7 @@ async def test_no_part_of_a_command_is_background(recordings: dict[str, tuple[by
             window = pcm[2 * WINDOW_SAMPLES * number :][: 2 * WINDOW_SAMPLES]
             soft = level.feed(window, probability >= 0.5) > _BACKGROUND_DB and probability >= 0.5
             in_a_row = in_a_row + 1 if soft else 0
-            assert in_a_row * LoudnessVad.window_seconds < _TRAILING_SECONDS, name
+            assert in_a_row * LoudnessVad.window_seconds < TRAILING_SECONDS, name
 
 
 @pytest.mark.parametrize(("soft_windows", "longest_seconds"), [(10, 0.32), (14, 0.45), (60, 0.7)])

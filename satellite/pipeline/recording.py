@@ -3,7 +3,7 @@
 from satellite.audio.pcm import BYTES_PER_SECOND
 from satellite.engines.protocols import HYSTERESIS, VoiceActivityDetector
 from satellite.pipeline.pause_detector import PauseDetector
-from satellite.pipeline.turn_detection import TurnDetector, TurnState
+from satellite.pipeline.turn_detection import TRAILING_SECONDS, TurnDetector, TurnState
 from satellite.pipeline.voice_level import VoiceLevel
 
 _WAKE_WORD_TAIL_SECONDS = 0.25
@@ -24,6 +24,9 @@ than `_BACKGROUND_DB`."""
 
 _LAGGING_DB = 3.0
 """The same where it has become quiet: half of what is compared was said before that."""
+
+_OVERLOOKED_WINDOWS = 4
+"""Of a softer voice, before it is found to be soft."""
 
 
 class Recording:
@@ -60,6 +63,11 @@ class Recording:
         self.pcm += pcm
         self.speech += await self._stream.feed(pcm)
 
+    @property
+    def spoken(self) -> tuple[bytes, list[float]]:
+        """What is to be understood, and the VAD's probability for each window of it."""
+        return bytes(self.pcm), self.speech
+
     def take(self, windows: int) -> tuple[bytes, list[float]]:
         """Remove the first windows of the recording and return them, with the VAD's probability for each."""
         size = windows * self._window_bytes
@@ -93,7 +101,16 @@ class CommandRecording(Recording):
         self._pending = bytearray()  # audio that the loudness was not measured of yet
         self._ahead_bytes = 0  # audio of the VAD's next window that it was measured of
         self._soft_seconds = 0.0  # since the speaker's own voice was heard
+        self._soft_from = 0  # the window with which they began
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
+
+    @property
+    def spoken(self) -> tuple[bytes, list[float]]:
+        """The command, without the voice of somebody else who has spoken for longer than a voice trails off."""
+        if self._soft_seconds <= TRAILING_SECONDS:
+            return super().spoken
+        windows = self._soft_from - _OVERLOOKED_WINDOWS
+        return bytes(self.pcm[: windows * self._window_bytes]), self.speech[:windows]
 
     @property
     def state(self) -> TurnState:
@@ -154,6 +171,8 @@ class CommandRecording(Recording):
         soft = is_speech and self._is_soft(softer_db)
         # Where it is quiet altogether, it is the VAD that lags, and nobody trails off.
         trails = soft and not self._loudness.quiet
+        if trails and not self._soft_seconds:
+            self._soft_from = len(self.speech) - 1
         self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + trails * self.window_seconds
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
 

@@ -15,7 +15,7 @@ _SETTLED_SECONDS = 1.33
 _RESUMED_SECONDS = 0.16
 """The same after the end of a command, which it takes up again: five windows, since this silences an answer."""
 
-_TRAILING_SECONDS = 0.4
+TRAILING_SECONDS = 0.4
 """How long a voice may trail off, twice as long as in any of 52 recorded commands; a longer soft voice is another's."""
 
 _PAUSE_SECONDS = 0.2
@@ -147,7 +147,7 @@ class TurnDetector:
             self._speech_in_row = 0.0
             self._silence_in_row += seconds
         # Words that were understood before such an end lack it, so that they must not stand for the command.
-        self._trails = trails and self._silence_in_row <= _TRAILING_SECONDS
+        self._trails = trails and self._silence_in_row <= TRAILING_SECONDS
         if self._trails:
             self.last_speech_at = self.seconds
         if self.state is TurnState.WAITING and self._speech_in_row >= _ONSET_SECONDS:
