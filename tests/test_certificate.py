@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import ssl
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -116,6 +117,17 @@ def test_files_that_cannot_be_used_are_refused_and_reported(
     # What cannot be read may come back: the house speaks meanwhile, without HTTP.
     problems = [where for where, _ in config_check.check(config) if where == ("http", "tls")]
     assert len(problems) == (code == "certificate-invalid")
+
+
+def test_a_full_disk_is_reported_with_the_file_that_does_not_fit(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match=f"{tmp_path}/https.pem cannot be written: File too large"):
+            ServerCertificate(None, tmp_path / "https.pem", lambda: ["localhost"]).read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_file_may_hold_both_in_any_order(tmp_path: Path) -> None:

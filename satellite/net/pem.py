@@ -1,7 +1,5 @@
 """Certificates in PEM: checked with their key; self-signed ones are made, kept in one file, and renewed in time."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -12,6 +10,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from satellite.system.files import replace_file
 
 _HASH = hashes.SHA256()
 
@@ -36,7 +36,8 @@ def keep(path: Path, names: Sequence[str]) -> None:
         lasting = {one for one in names if ":" not in one}
         if lasting <= {*names_of(present)}:
             return
-    _write(path, _made(names))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, _made(names).decode("ascii"))
 
 
 def checked(content: bytes, key: bytes) -> x509.Certificate:
@@ -99,14 +100,3 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".certificate-")  # which only its owner may read
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)  # it is left over where something failed

@@ -7,10 +7,17 @@ from pathlib import Path
 
 
 def replace_file(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
-    """Write `text` to `path` in one step; raises OSError, and then `path` is as it was.
+    """Write `text` to `path` in one step; raises OSError, which names `path`, and then `path` is as it was.
 
     The file gets the permissions `mode` and, if given, the user and group `owner`.
     """
+    try:
+        _replace(path, text, mode, owner)
+    except OSError as error:  # it names another file, or none: such as when the disk is full
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, text: str, mode: int, owner: tuple[int, int] | None) -> None:
     # In the same folder: renaming is atomic only within a file system.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
