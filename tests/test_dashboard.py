@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, WebSocket, expect
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocket, expect
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from tests.browser import DESK, ELSEWHERE, PHONE, ask, become, opened, running
@@ -163,7 +163,7 @@ def test_words_stream_in(browser: Browser, url: str) -> None:
 def test_announcements(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     satellite = ScriptedSatellite(name="kitchen", mode="wake")
     with added_rooms(daemon, satellite, off=("garage",)), opened(browser, url) as page:
-        room = page.locator("#rooms > li").filter(has_text="kitchen")
+        room = row(page, "kitchen")
         expect(room).to_contain_text(re.compile("Waiting for its wake word|Idle"))
         text, result = page.get_by_label("What to say in the rooms"), page.locator("#announce-result")
         kitchen, garage = (page.get_by_role("checkbox", name=name) for name in ("kitchen", "garage"))
@@ -189,10 +189,14 @@ def test_announcements(daemon: RunningDaemon, browser: Browser, url: str) -> Non
             assert result.inner_text().endswith("the machine is on, its satellite is not running.")
 
 
+def row(page: Page, room: str) -> Locator:
+    return page.locator("#rooms > li").filter(has=page.locator(".row-title", has_text=room))
+
+
 def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -> None:
     satellites = [ScriptedSatellite(name=name, mode="wake") for name in ("kitchen", "office")]
     with added_rooms(daemon, *satellites, off=("garage",)), opened(browser, url) as page:
-        room = page.locator("#rooms > li").filter(has_text="kitchen")
+        room = row(page, "kitchen")
         state = daemon.daemon.house.hub.room("kitchen").status
         room.get_by_role("button", name="Mute (kitchen)", exact=True).click()
         room.get_by_role("button", name="Unmute (kitchen)", exact=True).click()
@@ -208,7 +212,25 @@ def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -
         expect(page.get_by_role("checkbox", name="office")).not_to_be_checked()
         room.get_by_role("button", name="Listen").click()
         expect(room.locator(".result")).to_have_text("")
-        expect(page.locator("#rooms > li").filter(has_text="garage").get_by_role("button")).to_have_count(0)
+        expect(row(page, "garage").get_by_role("button")).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_a_room_calls_another_and_hangs_up(
+    daemon: RunningDaemon, browser: Browser, url: str, size: ViewportSize, tmp_path: Path
+) -> None:
+    satellites = [ScriptedSatellite(name=name, mode="always") for name in ("kitchen", "office")]
+    with added_rooms(daemon, *satellites), opened(browser, url, viewport=size) as page:
+        room = row(page, "kitchen")
+        room.get_by_label("Call (kitchen)").select_option("office")
+        for name in ("kitchen", "office"):
+            expect(page.get_by_role("button", name=f"Hang up ({name})")).to_be_visible()
+        expect(room.get_by_label("Call (kitchen)")).to_be_hidden()
+        page.screenshot(path=tmp_path / "call.png", full_page=True)
+        room.get_by_role("button", name="Hang up").click()
+        expect(room.get_by_role("button", name="Stop (kitchen)")).to_be_visible()
+        expect(room.get_by_label("Call (kitchen)")).to_be_visible()
+        page.screenshot(path=tmp_path / "rooms.png", full_page=True)
 
 
 def test_a_daemon_with_a_token(daemon: RunningDaemon, browser: Browser) -> None:

@@ -381,6 +381,18 @@ def test_the_screen_stays_on(browser: Browser, url: str) -> None:
         expect(page.locator("body")).to_have_attribute("data-awake", "false")
 
 
+@pytest.mark.parametrize(("locale", "text"), [("en-GB", "Nobody spoke."), ("fr-FR", "Personne n'a parlé.")])
+def test_what_did_not_work_is_said_in_the_language_of_the_page(
+    browser: Browser, url: str, locale: str, text: str
+) -> None:
+    with room(browser, url, "salon", locale=locale) as page:
+        page.locator("#talk").click()
+        become(page, "listening")
+        answer = page.locator("#answer")
+        expect(answer).to_contain_text(text)
+        expect(answer.locator("small[lang=en]")).not_to_be_empty()
+
+
 def test_it_can_be_read_and_speaks_french(browser: Browser, url: str) -> None:
     with room(browser, url, "salon", reduced_motion="reduce", locale="fr-FR") as page:
         expect(page.locator("html")).to_have_attribute("lang", "fr")

@@ -106,7 +106,7 @@ function showRooms(rooms) {
   const connected = rooms.filter((room) => room.state === "connected").length;
   say(byId("rooms-count"), rooms.length ? `${connected} of ${rooms.length} connected` : "");
   if (rooms.length) {
-    keep(byId("rooms"), rooms, (room) => `room ${room.room}`, makeRoom, fillRoom);
+    keep(byId("rooms"), rooms, (room) => `room ${room.room}`, makeRoom, (entry, room) => fillRoom(entry, room, rooms));
     return;
   }
   keep(byId("rooms"), [0], () => "empty", makeNoRooms, () => {});
@@ -128,15 +128,16 @@ function makeRoom() {
   return entry;
 }
 
-function fillRoom(entry, room) {
-  fillControls(entry.lastElementChild, room);
+function fillRoom(entry, room, rooms) {
+  fillControls(entry.lastElementChild, room, rooms);
   const isHere = room.state === "connected";
-  const doing = DOING[room.doing] ?? capital(room.doing);
+  const calls = room.sounding === "call";
+  const doing = calls ? "On a call" : (DOING[room.doing] ?? capital(room.doing));
   const unusual = isHere && !/is connected$/.test(room.message ?? "");
   fillEntry(entry, {
     title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
     pill: isHere ? doing : stateName(room.state),
-    pillTone: !isHere ? room.tone : BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
+    pillTone: !isHere ? room.tone : calls || BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
     message: isHere ? (unusual ? capital(room.message ?? "") : "") : `${capital(unnamed(room.message ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
   });
 }

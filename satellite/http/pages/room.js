@@ -235,11 +235,15 @@ class Room {
   }
 
   #fails({ run_id: run, code, text }) {
+    const { errors, states } = this.#texts;
+    const meaning = errors[code] ?? errors[code.split("-")[0]] ?? `${states.error}.`;
+    const detail = element("small", { class: "detail", lang: "en" }, capital(text));
     if (run) {
-      this.#write(null, capital(text));
+      this.#write(null, `${meaning} `);
+      byId("answer").append(detail);
       byId("answer").dataset.tone = "bad";
-    } else if (code === "room-name-taken") this.#settings.open(capital(text));
-    else this.#explain(capital(text));
+    } else if (code === "room-name-taken") this.#settings.open(meaning);
+    else this.#explain(meaning, [detail]);
   }
 
   // What is shown.

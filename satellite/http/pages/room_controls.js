@@ -1,4 +1,4 @@
-// What is done with one room: listen, stop, mute, volume, say something.
+// What is done with one room: listen, stop, mute, volume, say something, call another room and hang up.
 
 import { json } from "./api.js";
 import { byId, element, say, show, tone } from "./dom.js";
@@ -16,31 +16,47 @@ export function makeControls() {
   volume.addEventListener("change", () => send(box, result, "volume", { volume: Number(volume.value) / 100 }));
   const about = element("button", { type: "button", class: "plain" }, "Say…");
   about.addEventListener("click", () => choose(box.dataset.room));
+  const call = element("select", {});
+  call.addEventListener("change", () => {
+    send(box, result, "call", { to: call.value });
+    call.value = "";
+  });
   box.append(
     button("Listen", "start", () => ({})),
     button("Stop", "stop", () => ({})),
     button("Mute", "mute", (node) => ({ muted: node.dataset.muted !== "true" })),
     about,
+    call,
     element("label", { class: "volume" }, "Volume", volume),
     result,
   );
   return box;
 }
 
-/** Fill the controls of `makeControls` for a room of `/status`; one that is not connected has none. */
-export function fillControls(box, room) {
-  const [listen, stop, mute, about, volume] = box.children;
-  const speaks = room.capabilities?.speaker ?? true;
+/** Fill the controls of `makeControls` for a room of `/status`, of all `rooms`; one that is not connected has none. */
+export function fillControls(box, room, rooms) {
+  const [listen, stop, mute, about, call, volume] = box.children;
+  const speaks = canSpeak(room);
+  const others = rooms.filter((one) => one !== room && one.state === "connected" && canSpeak(one)).map((one) => one.room);
   box.dataset.room = room.room;
   box.dataset.muted = String(room.muted ?? false);
   show(box, room.state === "connected");
   say(mute, room.muted ? "Unmute" : "Mute");
+  say(stop, room.sounding === "call" ? "Hang up" : "Stop");
   for (const one of [stop, about, volume]) show(one, speaks);
+  show(call, speaks && others.length > 0 && room.sounding !== "call");
+  call.setAttribute("aria-label", `Call (${room.room})`);
+  if (call.dataset.rooms !== others.join("\n")) {
+    call.dataset.rooms = others.join("\n");
+    call.replaceChildren(element("option", { value: "" }, "Call…"), ...others.map((one) => element("option", { value: one }, one)));
+  }
   for (const one of [listen, stop, mute, about]) one.setAttribute("aria-label", `${one.textContent} (${room.room})`);
   const slider = volume.lastElementChild;
   slider.setAttribute("aria-label", `Volume (${room.room})`);
   if (document.activeElement !== slider) slider.value = String(Math.round((room.volume ?? 1) * 100));
 }
+
+const canSpeak = (room) => room.capabilities?.speaker ?? true;
 
 async function send(box, result, action, body) {
   tone(result, "");

@@ -44,6 +44,15 @@ const TEXTS = {
       calling: "On a call",
       error: "That did not work",
     },
+    errors: {
+      "stt-no-speech": "Nobody spoke.",
+      "stt-no-text-recognized": "Nothing was understood.",
+      "room-name-taken": "Another room of the house has this name.",
+      wake: "The wake word is not heard at the moment.",
+      stt: "What was said could not be understood.",
+      chat: "There is no answer at the moment.",
+      tts: "The answer could not be spoken.",
+    },
     hints: {
       off: "The browser asks for the microphone.",
       offline: "The daemon cannot be reached. Trying again.",
@@ -110,6 +119,15 @@ const TEXTS = {
       playing: "Lecture en cours",
       calling: "En appel",
       error: "Cela n'a pas marché",
+    },
+    errors: {
+      "stt-no-speech": "Personne n'a parlé.",
+      "stt-no-text-recognized": "Rien n'a été compris.",
+      "room-name-taken": "Une autre pièce de la maison porte ce nom.",
+      wake: "Le mot d'éveil n'est pas entendu pour le moment.",
+      stt: "Ce qui a été dit n'a pas pu être compris.",
+      chat: "Il n'y a pas de réponse pour le moment.",
+      tts: "La réponse n'a pas pu être prononcée.",
     },
     hints: {
       off: "Le navigateur demandera le micro.",
