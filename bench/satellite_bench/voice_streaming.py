@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from wyoming.event import Event
 
+from satellite.audio.gain import mixed
+from satellite.audio.pcm import WIDTH
 from satellite.config.endpoint import EndpointSettings
 from satellite.errors import SatelliteError
 from satellite_bench import own
 from satellite_bench.chat_servers import ready
 from satellite_bench.endpoint import with_television
 from satellite_bench.server import started
-from satellite_bench.splicing import Spliced
+from satellite_bench.splicing import Spliced, room_tone
 from satellite_bench.tts import Playback
 from satellite_bench.voice import Streamed, StreamingFigures
 from satellite_bench.voice_room import VoiceRoom
@@ -60,7 +62,10 @@ class StreamingRoom(VoiceRoom):
     async def streamed(self, wake_word: bytes, recording: Spliced) -> Streamed:
         """Say the wake word and the recording, and return its turn once the answer was heard."""
         self._forget_turn()
-        await self._wake(wake_word)
+        # All of it in one room: what begins in a quieter one is a louder sound, not a command in that room.
+        tone = room_tone(np.frombuffer(recording.pcm, np.int16), len(wake_word) // WIDTH, np.random.default_rng(_SEED))
+        self.microphone.hear_room(tone.tobytes())
+        await self._wake(mixed(wake_word, tone.tobytes()))
         await asyncio.sleep(_QUIET_SECONDS)
         saying = asyncio.create_task(self._say(recording.pcm))
         try:

@@ -59,11 +59,16 @@ class Microphone:
         self._settings = settings
         self._speech = bytearray()
         self._said = asyncio.Event()
-        self._tone = encoded(_ROOM_TONE, self._format)
+        self.hear_room(_ROOM_TONE)
 
     @property
     def chunk_seconds(self) -> float:
         return self._settings.samples_per_chunk / self._format.rate
+
+    def hear_room(self, pcm: bytes) -> None:
+        """Record such room tone from now on, over and over."""
+        self._tone = encoded(pcm, self._format)
+        self._tone_at = 0
 
     async def say(self, pcm: bytes) -> None:
         """Speak canonical `pcm`; returns when it is recorded. Cancelling it ends the speech."""
@@ -80,7 +85,10 @@ class Microphone:
         del self._speech[:size]
         if not self._speech:
             self._said.set()
-        sound += self._tone[: size - len(sound)]
+        while missing := size - len(sound):
+            tone = self._tone[self._tone_at :][:missing]
+            self._tone_at = (self._tone_at + len(tone)) % len(self._tone)
+            sound += tone
         # Nanoseconds, although the protocol says milliseconds: that is what the library's microphone sends.
         return AudioChunk(**asdict(self._format), audio=bytes(sound), timestamp=time.monotonic_ns())
 
