@@ -138,6 +138,19 @@ async def test_a_device_that_is_freed_is_taken() -> None:
         assert device.claimed
 
 
+async def test_linux_voice_assistant_is_taken_back_from_who_has_connected_since() -> None:
+    async with EsphomeDevice(is_lva=True, formats=()) as device, house() as home, home.room(device) as room:
+        other = APIClient(device.host, device.port, None)
+        await other.connect()
+        await until(lambda: room.reconnections == 1)
+        await until(lambda: room.state is LinkState.CONNECTED)
+        assert (await turn(device))[-1].type == "RUN_END"
+        await other.disconnect()
+        await asyncio.sleep(600)
+        assert room.reconnections == 1
+        assert room.state is LinkState.CONNECTED
+
+
 async def test_a_device_without_wake_words_is_ours_where_that_is_configured() -> None:
     without = EsphomeDevice(wake_words=(), has_start_button=True)
     async with without, house() as home:

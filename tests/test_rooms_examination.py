@@ -40,6 +40,7 @@ async def examined(device: EsphomeDevice, *keys: str) -> Candidate:
     ("settings", "state", "message"),
     [
         ({}, CandidateState.FREE, "does not encrypt"),
+        ({"is_lva": True, "formats": ()}, CandidateState.FREE, "if Home Assistant is to keep it, reload its entry"),
         ({"key": NO_KEY}, CandidateState.NO_KEY, "is given an encryption key"),
         ({"key": base64.b64decode(KEY)}, CandidateState.FREE, ""),
         ({"key": b"x" * 32}, CandidateState.LOCKED, "--key-file"),

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from satellite.tasks import begin_task, end_tasks
 from tests.doubles.esphome_assistant import Assistant, State
-from tests.doubles.esphome_entities import VOICE_PE, Entities, Format
+from tests.doubles.esphome_entities import VOICE_PE, WAKE_SENSITIVITY, Entities, Format
 from tests.doubles.esphome_identity import Identity
 from tests.doubles.esphome_player import Heard
 from tests.doubles.esphome_wake_words import WakeWords
@@ -217,7 +217,7 @@ class EsphomeDevice(Identity, WakeWords):
     def _power_on(self) -> None:
         self.assistant = Assistant(self, self.send, self._changed)
         player = self.assistant.player if self.output == "media" else None
-        self.entities = Entities(player, self.formats, self._mute, self._press, self.has_start_button)
+        self.entities = Entities(player, self.formats, self._mute, self._press, self.has_start_button, self.is_lva)
         self.ringing = False
         self.timers.clear()
 
@@ -308,8 +308,10 @@ class EsphomeDevice(Identity, WakeWords):
                 self._subscribe(channel, message.subscribe)
             case "VoiceAssistantConfigurationRequest" if self.has_assistant:
                 self._write(channel, self.configuration(message if self.is_lva or channel is self._owner else None))
-            case "VoiceAssistantSetConfiguration" if channel is self._owner:
+            case "VoiceAssistantSetConfiguration" if self.is_lva or channel is self._owner:
                 self._own(self.use(list(message.active_wake_words)))
+                if self.is_lva:
+                    self.send(pb.NumberStateResponse(key=WAKE_SENSITIVITY, state=0.85))
             case "VoiceAssistantTimerEventResponse" if channel is self._owner:
                 self._timer(message)
             case _ if kind.startswith("VoiceAssistant") and channel is self._owner:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from tests.doubles.esphome_player import MediaPlayer
 from tests.doubles.esphome_wire import Message, pb
 
-MEDIA_PLAYER, MUTE, WAKE_SOUND, SENSITIVITY, VOLUME_STEP, LED_RING, RESTART, START = range(1, 9)
+MEDIA_PLAYER, MUTE, WAKE_SOUND, SENSITIVITY, VOLUME_STEP, LED_RING, RESTART, START, WAKE_SENSITIVITY = range(1, 10)
 """The keys of the entities."""
 
 _SENSITIVITIES = ("Slightly sensitive", "Moderately sensitive", "Very sensitive")
@@ -38,6 +38,7 @@ class Entities:
     has_start_button: bool = False
     """A button that makes it listen, as some firmwares have; stock ones do not."""
 
+    is_lva: bool = False
     states: dict[int, float | bool | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +71,10 @@ class Entities:
         yield pb.ListEntitiesNumberResponse(
             object_id="volume_step", key=VOLUME_STEP, name="Volume step", min_value=1, max_value=10, step=1
         )
+        if self.is_lva:
+            yield pb.ListEntitiesNumberResponse(
+                object_id="wake_word_1_sensitivity", key=WAKE_SENSITIVITY, name="Wake Word 1 Sensitivity", max_value=1
+            )
         yield pb.ListEntitiesLightResponse(object_id="led_ring", key=LED_RING, name="LED Ring")
         yield pb.ListEntitiesButtonResponse(object_id="restart", key=RESTART, name="Restart", device_class="restart")
         if self.has_start_button:

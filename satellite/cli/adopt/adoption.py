@@ -70,6 +70,8 @@ async def adopt(args: argparse.Namespace) -> int:
     with _answering():
         candidate = await _chosen(candidates, config, known, console, asks=asks)
         name = _room_name(args.room, candidate, config, asks=asks)
+    if candidate.message and not asks:
+        console.print(f"{candidate.device.name} {candidate.message}")
     uri = await _lasting_uri(candidate.device)
     adopted = await steps.write(file, candidate, name, uri, keys, console.print)
     console.print(f"{name} is written to {file}; the old content is in {adopted.backup}")

@@ -1,5 +1,6 @@
 """The entities of an ESPHome device that matter to a room: its media player, its mute switch, its volume, a button."""
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class Entities:
         self.volume: float | None = None
         """From 0 to 1; None while it is unknown."""
 
+        self.shown_to_us = asyncio.Event()
+        """Set when linux-voice-assistant shows what it shows to its owner alone."""
+
         self._client = client
         self._changed = changed
         self._fell_silent = fell_silent
@@ -67,6 +71,8 @@ class Entities:
         volumes = [one for one in entities if isinstance(one, NumberInfo) and _is_volume(one)]
         self._loudness = volumes[0] if volumes and self._player is None else None
         self._start = next((one for one in entities if isinstance(one, ButtonInfo) and _starts(one)), None)
+        numbers = [one for one in entities if isinstance(one, NumberInfo)]
+        self._owners = next((one for one in numbers if one.object_id == "wake_word_1_sensitivity"), None)
 
     @property
     def played(self) -> PlayedFormat | None:
@@ -95,6 +101,11 @@ class Entities:
         return self._player is not None or self._loudness is not None
 
     @property
+    def shows_owner(self) -> bool:
+        """Whether there is something that the device shows to its owner alone."""
+        return self._owners is not None
+
+    @property
     def has_start_button(self) -> bool:
         """Whether there is a button that makes the device listen."""
         return self._start is not None
@@ -111,6 +122,8 @@ class Entities:
             self.muted = state.state
         elif isinstance(state, NumberState) and self._loudness and state.key == self._loudness.key:
             self.volume = self._share(state.state)
+        elif isinstance(state, NumberState) and self._owners and state.key == self._owners.key:
+            self.shown_to_us.set()
         if (self.muted, self.volume) != before:
             self._changed()
 

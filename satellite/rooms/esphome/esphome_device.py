@@ -25,6 +25,7 @@ from satellite.rooms.esphome.device_timers import DeviceTimers
 from satellite.rooms.esphome.entities import Entities, PlayedFormat
 from satellite.rooms.esphome.heard import HeardQueue
 from satellite.rooms.esphome.output import BareSpeakerOutput, FetchedOutput
+from satellite.rooms.esphome.ownership import is_ours
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own_wake_words
 from satellite.rooms.lead_in import LeadIn
@@ -72,9 +73,7 @@ class EsphomeDevice:
 
         self.failed = asyncio.Event()
         """Set when the conversation cannot go on."""
-
-        self.left = False
-        """Whether that is because the device has to be left for a moment, which silences it."""
+        self.left = False  # for a moment, which silences it
 
         self.wake_words: dict[str, bool] = {}
         """Whether the device listens for them, by the identifiers of those that it knows."""
@@ -100,13 +99,9 @@ class EsphomeDevice:
         # The wake words of the room are the device's, and so are the sounds at the beginning and the end of a command.
         settings = room.model_copy(update={"wake_words": None, "sounds": False})
         self.conversation = Conversation(self, settings, context, modes)
+        leave = self._leave if rings_until_left else None
         self._timers = DeviceTimers(
-            client,
-            self.entities,
-            self.capabilities,
-            self.conversation,
-            context.scheduler,
-            leave=self._leave if rings_until_left else None,
+            client, self.entities, self.capabilities, self.conversation, context.scheduler, leave
         )
         self._heard = HeardQueue(_WAITING_SECONDS)
         self._listens_again = False
@@ -146,9 +141,8 @@ class EsphomeDevice:
         url = ""
         if words and (media := self._context.media) is not None:
             with suppress(CannotListen):  # the answer reports it
-                url = await media.publish_files(
-                    files_of(words), self._address, owner=self._room.name, host=self._room.media_host
-                )
+                owner, host = self._room.name, self._room.media_host
+                url = await media.publish_files(files_of(words), self._address, owner=owner, host=host)
         try:
             known = await configured(self._client, words if url else [], url)
         except TimeoutAPIError:  # firmware before 2024.10 knows no such question
@@ -161,6 +155,10 @@ class EsphomeDevice:
                 await self._client.set_voice_assistant_configuration(ids)
                 self.wake_words = {word: word in ids for word in self.wake_words}
         return bool(known.available_wake_words)
+
+    async def is_ours(self) -> bool:
+        """Return whether the device still hears us, as far as it can be told."""
+        return await is_ours(self._client, self.entities, self.conversation, self.wake_words)
 
     async def restore(self) -> None:
         """Set what was set for the room, where the device itself does not keep it, and show the timers."""

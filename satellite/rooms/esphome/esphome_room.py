@@ -22,7 +22,7 @@ from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.mdns import SharedMdns
-from satellite.rooms.esphome.probe import encrypts
+from satellite.rooms.esphome.probe import LINUX_VOICE_ASSISTANT, encrypts
 from satellite.rooms.room import BaseRoom, LinkState, RoomStatus
 from satellite.system.files import exposure
 from satellite.system.process import imported
@@ -51,9 +51,10 @@ _HELD_SECONDS = 30.0
 Firmware refuses each time, with two lines in its log, and its owner does not notice.
 """
 
+_OWNED_SECONDS = 120.0
+"""How often a device that belongs to whoever has connected last is asked whether it is ours."""
+
 _KEY_BYTES = 32
-_LINUX_VOICE_ASSISTANT = "Open Home Foundation.Linux Voice Assistant"
-"""The project that it names; what other devices do, it does in its own way."""
 
 
 class LinkTrouble(SatelliteError):
@@ -242,7 +243,7 @@ class EsphomeRoom(BaseRoom):
             self.settings,
             self._context,
             self.modes,
-            rings_until_left=info.project_name == _LINUX_VOICE_ASSISTANT,
+            rings_until_left=info.project_name == LINUX_VOICE_ASSISTANT,
         )
         client.subscribe_states(device.entities.take)
         return device
@@ -268,7 +269,10 @@ class EsphomeRoom(BaseRoom):
         await device.restore()
 
     async def _keep_claimed(self, device: "EsphomeDevice") -> None:
-        """Ask a device that another server has now and then, until it is free; then wait for ever."""
+        """Ask a device that another server has now and then, until it is free; then, whether it is ours.
+
+        Raises `LinkTrouble` where it is not any more.
+        """
         while self.state is LinkState.HELD:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_HELD_SECONDS):
@@ -277,4 +281,9 @@ class EsphomeRoom(BaseRoom):
                 await self._welcome(device)
             else:
                 await self._claim(device)
-        await asyncio.Future()
+        while True:
+            await asyncio.sleep(_OWNED_SECONDS)
+            if not await device.is_ours():
+                self._backoff.reset()
+                name = self.settings.name
+                raise LinkTrouble(LinkState.OFF, f"another server has connected to {name} since; it is taken back")

@@ -8,6 +8,9 @@ from satellite.errors import DaemonUnreachable, ProtocolError
 from satellite.net.binding import host_and_port
 from satellite.tasks import begin_task, end_tasks
 
+LINUX_VOICE_ASSISTANT = "Open Home Foundation.Linux Voice Assistant"
+"""The project that it names: some of what firmware does, it does in another way."""
+
 _NOISE_HELLO = b"\x01\x00\x00"
 """An empty frame of the encrypted form, to which a device that encrypts answers with its name."""
 

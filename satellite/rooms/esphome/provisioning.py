@@ -17,7 +17,7 @@ from aioesphomeapi.model import VoiceAssistantAudioSettings, VoiceAssistantFeatu
 
 from satellite.errors import DaemonUnreachable, ProtocolError, SatelliteError, shown
 from satellite.rooms.candidates import Candidate, CandidateState
-from satellite.rooms.esphome.probe import encrypts
+from satellite.rooms.esphome.probe import LINUX_VOICE_ASSISTANT, encrypts
 from satellite.wire.browsing import FoundDevice
 
 _CONNECT_SECONDS = 8.0
@@ -30,6 +30,11 @@ _KEY_BYTES = 32
 _HELD_REMEDY = (
     "belongs to another server: in Home Assistant, Settings → Devices & services → ESPHome, disable the device's "
     "Assist satellite entity, or delete the device"
+)
+
+_TAKEN_REMEDY = (
+    "does not encrypt, and belongs to whoever has connected last, which is this machine now; if Home Assistant is to "
+    "keep it, reload its entry there: Settings → Devices & services → ESPHome"
 )
 
 
@@ -144,7 +149,8 @@ async def _examined(device: FoundDevice, client: APIClient, key: str) -> Candida
     if key == ZERO_NOISE_PSK or (not key and info.api_encryption_supported):
         message = "is given an encryption key when it is adopted"
         return Candidate(device, CandidateState.NO_KEY, message, key, wakes, dials_as)
-    return Candidate(device, CandidateState.FREE, "" if key else "does not encrypt", key, wakes, dials_as)
+    message = _TAKEN_REMEDY if info.project_name == LINUX_VOICE_ASSISTANT else "" if key else "does not encrypt"
+    return Candidate(device, CandidateState.FREE, message, key, wakes, dials_as)
 
 
 async def _has_wake_words(client: APIClient) -> bool:
