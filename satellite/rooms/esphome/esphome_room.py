@@ -52,7 +52,7 @@ Firmware refuses each time, with two lines in its log, and its owner does not no
 """
 
 _OWNED_SECONDS = 120.0
-"""How often a device that belongs to whoever has connected last is asked whether it is ours."""
+"""How often a device that belongs to the latest client is asked whether it is ours."""
 
 _KEY_BYTES = 32
 

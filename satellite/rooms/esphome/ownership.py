@@ -1,4 +1,4 @@
-"""Whether a device that belongs to whoever has connected last is still ours: linux-voice-assistant tells nobody.
+"""Whether a device that belongs to the latest client is still ours: linux-voice-assistant tells nobody.
 
 Its microphone goes to the latest connection alone, or to nobody once that has ended, while all others stay open. To
 that one it also shows how sensitive it is to a wake word, unasked, whenever its wake words are set.

@@ -33,7 +33,7 @@ _HELD_REMEDY = (
 )
 
 _TAKEN_REMEDY = (
-    "does not encrypt, and belongs to whoever has connected last, which is this machine now; if Home Assistant is to "
+    "does not encrypt, and belongs to the latest client, which is this machine now; if Home Assistant is to "
     "keep it, reload its entry there: Settings → Devices & services → ESPHome"
 )
 
