@@ -9,6 +9,7 @@ import pytest
 
 from satellite.engines.tts.level import TARGET_LUFS, gain_to_target, loudness
 from satellite.engines.tts.vits import Samples
+from satellite.engines.tts.voice_output import VoiceOutput
 
 RATES = (8_000, 16_000, 22_050, 24_000, 48_000)
 
@@ -71,3 +72,20 @@ def test_the_gain_brings_sound_to_the_target() -> None:
     samples = tone(22_050, 300, -33)
     gain = np.float32(gain_to_target(loudness(samples, 22_050)))
     assert loudness(samples * gain, 22_050) == pytest.approx(TARGET_LUFS, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("level", "seconds", "of_sentences", "heard"),
+    [
+        (-18.9, 2, True, -20),
+        (-21, 2, True, -20),
+        (-16, 2, True, -18),
+        (-18.9, 0.5, True, -18.9),
+        (-18.9, 2, False, -18.9),
+    ],
+)
+def test_a_whole_sentence_is_as_loud_as_others(level: float, seconds: float, of_sentences: bool, heard: float) -> None:
+    output = VoiceOutput(24_000, 1.0, 1.0, of_sentences=of_sentences)
+    sound = output.add(tone(24_000, 997, level + 3.01, seconds)) + output.end()
+    samples: Samples = (np.frombuffer(sound, np.int16) / 32768).astype(np.float32)
+    assert loudness(samples, 24_000) == pytest.approx(heard, abs=0.1)

@@ -63,6 +63,7 @@ class KokoroVoice:
     """A style of the network (`LoadedVoice`)."""
 
     rate = 24_000
+    speaks_sentences = True
 
     def __init__(self, file: Path, network: KokoroNetwork, parts: Path) -> None:
         """Read the style `file`, whose name begins with the letter of its language, such as `ff_siwis.bin`.

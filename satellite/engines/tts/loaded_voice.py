@@ -44,6 +44,9 @@ class LoadedVoice(Protocol):
     rate: int
     """Samples a second."""
 
+    speaks_sentences: bool
+    """Whether each array of samples is a whole sentence."""
+
     speakers: Mapping[str, int]
     """Numbers of its speakers by name; empty for one speaker."""
 

@@ -28,6 +28,8 @@ _NUMBER = re.compile(r"\d{1,15}")
 class MmsVoice:
     """One voice, which has a single speaker (`LoadedVoice`). Its pace and variation are parts of its network."""
 
+    speaks_sentences = False
+
     def __init__(self, file: Path, parts: Path, providers: Sequence[Provider], threads: int, language: str) -> None:
         """Load the .onnx `file`; numbers are written out in `language`. Raises `TextToSpeechError`."""
         folder = file.parent

@@ -18,6 +18,8 @@ from satellite.errors import TextToSpeechError
 class PiperVoice:
     """One voice with all its speakers (`LoadedVoice`)."""
 
+    speaks_sentences = False
+
     def __init__(self, file: Path, parts: Path, providers: Sequence[Provider], threads: int) -> None:
         """Load the .onnx `file` with its .json; its parts are kept in the folder `parts`.
 

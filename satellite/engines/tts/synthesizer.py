@@ -69,7 +69,9 @@ class VoiceSpeaker:
         """Yield the sound piece by piece, and whether it is the last."""
         from satellite.engines.tts.voice_output import VoiceOutput
 
-        output = VoiceOutput(self.format.rate, self.gain, self._settings.volume)
+        output = VoiceOutput(
+            self.format.rate, self.gain, self._settings.volume, of_sentences=self._loaded.speaks_sentences
+        )
         for samples in self._loaded.speak(text, self._settings, self._speaker_id, timeline):
             heard = output.add(samples)
             if heard:
