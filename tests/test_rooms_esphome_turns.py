@@ -14,6 +14,7 @@ from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.media_listener import MediaListener
 from satellite.rooms.media_stream import EncodedStream
 from satellite.rooms.playback import SharedSound
+from satellite.rooms.room import LinkState
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import Output, State
 from tests.doubles.esphome_entities import Format
@@ -269,6 +270,19 @@ async def test_a_program_may_ask_and_gets_what_is_said() -> None:
         assert (await asking).text == "Tell me a story."
         await until(lambda: device.state is State.IDLE)
         assert device.assistant.overheard_seconds == 0
+
+
+async def test_a_program_that_asks_learns_at_once_that_the_device_has_gone() -> None:
+    async with EsphomeDevice() as device, house() as home, home.room(device) as room:
+        asking = asyncio.create_task(room.ask(None))
+        await asyncio.sleep(0.05)
+        device.vanish()
+        await until(lambda: room.state is not LinkState.CONNECTED)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(SatelliteError) as failed:
+            await asking
+        assert failed.value.code == "stt-stream-failed"
+        assert asyncio.get_running_loop().time() - began < 1
 
 
 async def test_a_bare_speaker_is_sent_no_more_than_it_has_room_for() -> None:

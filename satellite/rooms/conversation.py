@@ -79,6 +79,7 @@ class Conversation(RunChain):
     async def close(self) -> None:
         """End all that is under way, since the device has gone; may be called twice."""
         self._end_call(f"{self.room.name} has gone")
+        self._expected.put(None)  # who has asked need not wait for an answer
         if self._context.speakers is not None:
             self._context.speakers.remove(self)
         await self._stop_listener.close()
