@@ -11,6 +11,7 @@ import pytest
 from satellite.audio.pcm import CANONICAL
 from satellite.pipeline.dialogue import Question
 from satellite.rooms.chimes import chime
+from satellite.rooms.device import Capabilities
 from satellite.skills import grammars
 from satellite.skills.commands import CommandResponder
 from satellite.skills.timers.scheduler import TimerScheduler
@@ -194,3 +195,21 @@ async def test_only_what_acts_waits_for_the_end_of_the_sentence(listener: Listen
 )
 async def test_a_call_is_ended_by_words_of_its_own(listener: Listener, language: str, text: str) -> None:
     assert await listener.responder.means_stop(text, language)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "answer"),
+    [
+        (Capabilities(), "Timer set for 5 minutes"),
+        (Capabilities(announces=False, rings=True), "Timer set for 5 minutes"),
+        (Capabilities(announces=False), "Sorry, timers are not supported on this device"),
+        (Capabilities(speaker=False), "Sorry, timers are not supported on this device"),
+    ],
+)
+async def test_a_timer_is_refused_where_it_could_not_ring(
+    home: House, listener: Listener, capabilities: Capabilities, answer: str
+) -> None:
+    home.rooms["office"].capabilities = capabilities
+    assert await listener.said("Set a timer for five minutes.", "office") == answer
+    assert await listener.said("Set a timer for five minutes in the office.") == answer
+    assert await listener.said("Set a timer for five minutes.") == "Timer set for 5 minutes"

@@ -246,6 +246,19 @@ async def test_mute_and_volume_are_set_at_the_device_and_seen_from_there() -> No
         assert (await turn(device))[-1].type == "RUN_END"
 
 
+@pytest.mark.parametrize("shows_timers", [True, False])
+async def test_a_bare_speaker_says_that_it_plays_nothing_but_answers(tmp_path: Path, shows_timers: bool) -> None:
+    device = EsphomeDevice(output="speaker", shows_timers=shows_timers)
+    async with device, house(scheduler=TimerScheduler(tmp_path)) as home, home.room(device) as room:
+        assert room.current is not None
+        assert (room.current.ringing is not None, room.capabilities.rings) == (shows_timers, shows_timers)
+        status = "kitchen is connected; it plays nothing but answers, since it has no media player"
+        assert room.status().message == status
+        failed = await Hub([], home.context, [room]).announce([], seconds_of_noise(1))
+        reason = "the device in kitchen has no media player, and plays nothing but answers"
+        assert failed == {"kitchen": reason}
+
+
 async def test_a_bare_speaker_is_as_loud_as_the_room_is_set_to() -> None:
     device = EsphomeDevice(output="speaker")
     async with room_of(device) as room:

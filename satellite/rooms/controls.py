@@ -17,7 +17,7 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaReference, MediaSources
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import LinkState, Room, is_heard
+from satellite.rooms.room import LinkState, Room, is_heard, why_silent
 from satellite.skills.choices import Choice, closest
 from satellite.tasks import begin_task, end_tasks, failure_of
 
@@ -168,6 +168,11 @@ class RoomControls:
         self._under_way.add(task)
         task.add_done_callback(self._ended)
 
+    def rings(self, room: str) -> bool:
+        """Return whether a timer is heard in a room when it ends; a room that is not known may be one."""
+        known = next((one for one in self._hub.rooms if one.settings.name == room), None)
+        return known is None or known.capabilities.rings or is_heard(known)
+
     async def close(self) -> None:
         """End what was begun."""
         await end_tasks(*self._under_way)
@@ -175,7 +180,8 @@ class RoomControls:
     def _sounding(self, name: str) -> Room:
         room = self._hub.room(name)
         if not _can_sound(room):
-            raise SatelliteError(f"{name} has no speaker, or is not connected", code="room-unreachable")
+            reason = f"{name} is not connected" if is_heard(room) else why_silent(room)
+            raise SatelliteError(reason, code="room-unreachable")
         return room
 
     def _heard_in(self, name: str) -> Room:

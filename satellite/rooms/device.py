@@ -42,6 +42,9 @@ class Capabilities:
     speaker: bool = True
     """It plays answers, announcements and rings. Without one, a run ends with the text of the answer."""
 
+    announces: bool = True
+    """What it plays may belong to no answer: announcements, questions, rings, calls, media."""
+
     timers: bool = False
     """It shows timers."""
 
@@ -54,6 +57,11 @@ class Capabilities:
 
     listens_again: bool = False
     """It opens its microphone by itself after an answer that asks something."""
+
+    @property
+    def sounds(self) -> bool:
+        """Whether it plays what belongs to no answer."""
+        return self.speaker and self.announces
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from satellite.rooms.esphome.esphome_room import EsphomeRoom
 from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.mdns import SharedMdns
 from satellite.rooms.playback import SharedSound
-from satellite.rooms.room import Room, RoomStatus, is_heard
+from satellite.rooms.room import Room, RoomStatus, is_heard, why_silent
 from satellite.rooms.wyoming import WyomingRoom
 from satellite.tasks import Supervised, end_tasks
 
@@ -123,5 +123,5 @@ def _dialled(rooms: Sequence[RoomSettings]) -> list[DialledRoomSettings]:
 
 async def _announce(room: Room, sound: SharedSound) -> None:
     if not is_heard(room):
-        raise SatelliteError(f"{room.settings.name} has no speaker", code="room-unreachable")
+        raise SatelliteError(why_silent(room), code="room-unreachable")
     await room.announce(sound)

@@ -110,8 +110,15 @@ class Room(Protocol):
 
 
 def is_heard(room: Room) -> bool:
-    """Return whether what is played in a room is heard, there or elsewhere."""
-    return room.capabilities.speaker or room.settings.speaker is not None
+    """Return whether what is played in a room, and is no answer, is heard, there or elsewhere."""
+    return room.capabilities.sounds or room.settings.speaker is not None
+
+
+def why_silent(room: Room) -> str:
+    """Return why nothing `is_heard` in a room."""
+    if not room.capabilities.speaker:
+        return f"{room.settings.name} has no speaker"
+    return f"the device in {room.settings.name} has no media player, and plays nothing but answers"
 
 
 class BaseRoom(ABC):

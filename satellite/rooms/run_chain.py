@@ -76,8 +76,9 @@ class RunChain:
         self.ringing: Ringing | None = None
         """The timers, to be run while the device is connected; None where none can ring."""
 
-        if context.scheduler is not None and (self._speaks or device.capabilities.timers):
-            ring = rung_by_device if device.capabilities.rings else self._sound.ring
+        can = device.capabilities
+        if context.scheduler is not None and (self._is_heard_elsewhere or can.sounds or can.timers):
+            ring = rung_by_device if can.rings else self._sound.ring
             self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring)
         self._loudness = Loudness()
         self._inbox = AudioInbox(_INBOX_SECONDS)

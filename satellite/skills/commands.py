@@ -228,6 +228,9 @@ class CommandResponder:
         place = question.place if named.place is None else named.place
         if place not in self._rooms.values():
             return None if self._is_left_to_home_assistant(question) else responses.error("no_timer_support")
+        house = self._house()
+        if place is not None and house is not None and not house.rings(place):
+            return responses.error("no_timer_support")
         room = question.room if named.place is None else named.room
         try:
             timer = self.scheduler.timers.start(

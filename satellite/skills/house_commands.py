@@ -37,6 +37,9 @@ class House(Protocol):
     def hang_up(self, room: str) -> bool:
         """End the call of a room; return whether there was one."""
 
+    def rings(self, room: str) -> bool:
+        """Return whether a timer is heard in a room when it ends."""
+
     async def set_muted(self, room: str, muted: bool) -> None:
         """Hear nothing in a room."""
 

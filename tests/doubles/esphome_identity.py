@@ -27,6 +27,9 @@ class Identity(AssistantSettings):
     """Of 32 bytes; `NO_KEY` is a device that has none yet, None one that knows no encryption."""
 
     has_assistant: bool = True
+    shows_timers: bool = True
+    """Its YAML says what is done when a timer has finished."""
+
     dials: bool = False
     """Its YAML has `api: outgoing_connection:`."""
 
@@ -37,7 +40,7 @@ class Identity(AssistantSettings):
     @property
     def features(self) -> int:
         """The flags of its voice assistant; 0 without one."""
-        timers = 8
+        timers = 8 if self.shows_timers else 0
         outputs = {"media": timers | 16 | 32, "speaker": timers | 2, "none": 0}
         return (1 | 4 | outputs[self.output] | (64 if self.second_channel else 0)) if self.has_assistant else 0
 

@@ -23,7 +23,7 @@ from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.mdns import SharedMdns
 from satellite.rooms.esphome.probe import LINUX_VOICE_ASSISTANT, encrypts
-from satellite.rooms.room import BaseRoom, LinkState, RoomStatus
+from satellite.rooms.room import BaseRoom, LinkState, RoomStatus, is_heard
 from satellite.system.files import exposure
 from satellite.system.process import imported
 from satellite.tasks import Supervised, end_tasks, first_of
@@ -112,8 +112,11 @@ class EsphomeRoom(BaseRoom):
         return "" if self._device is None else self._device.conversation.activity
 
     def _details(self) -> str:
-        trouble = "" if self._device is None else self._device.trouble
-        return f"{self.summary}; {trouble}" if trouble else self.summary
+        if self._device is None:
+            return self.summary
+        bare = self.capabilities.speaker and not is_heard(self)
+        limit = "it plays nothing but answers, since it has no media player" if bare else ""
+        return "; ".join(filter(None, (self.summary, limit, self._device.trouble)))
 
     async def _keep(self) -> None:
         """Connect, and serve the device again and again; raises what makes it necessary to begin from the start."""
