@@ -47,7 +47,9 @@ class PageDevice:
     media_output = None
 
     def __init__(self, page: Page, room: BrowserRoomSettings, context: RoomContext, modes: RoomModes) -> None:
-        self.capabilities = Capabilities(timers=True, speech_interrupts=room.interrupt_by == "speech")
+        self.capabilities = Capabilities(
+            timers=True, speech_interrupts=room.interrupt_by == "speech", cancels_echo=True
+        )
         self.output = PageOutput(page.outbox, lambda: self.conversation.own_sounding)
         self.conversation = Conversation(self, room, context, modes)
         self._page = page

@@ -6,8 +6,9 @@ What a protocol needs beside that is the concern of the `Device`.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
+from satellite.audio.pcm import CANONICAL
 from satellite.config.rooms import RoomSettings
 from satellite.engines.protocols import Transcription
 from satellite.errors import SatelliteError, SpeechToTextError, Stage, StageError
@@ -16,7 +17,9 @@ from satellite.pipeline.request import RunRequest
 from satellite.pipeline.run import Run
 from satellite.rooms.barge_in import Interruption, WakeWordInterrupter
 from satellite.rooms.call import Call, CallSide
+from satellite.rooms.chimes import chime
 from satellite.rooms.device import Device, RoomContext, RoomModes
+from satellite.rooms.echo_gate import EchoGate
 from satellite.rooms.elsewhere import HeardRoom
 from satellite.rooms.expectation import Expectation
 from satellite.rooms.playback import SharedSound, Sounding
@@ -49,6 +52,9 @@ class Conversation(RunChain):
         self._side: CallSide | None = None
         """The room's side of the call that it is in."""
 
+        self._echo_gate: EchoGate | None = None
+        """Holds back the echo of a call where the device does not."""
+
         self._opens_until = 0.0
         """Until when the device may open its microphone because it was told to, by `time.monotonic`."""
 
@@ -73,7 +79,7 @@ class Conversation(RunChain):
         await super().hear(pcm)
         if not self.modes.muted:
             if self._side is not None:
-                self._side.say(pcm)
+                self._side.say(pcm if self._echo_gate is None else self._echo_gate.hear(pcm))
             await self._stop_listener.hear(pcm)
 
     async def close(self) -> None:
@@ -236,16 +242,26 @@ class Conversation(RunChain):
             self._sound.check_plays()
             await self._sound.take_turn()
             self._side = side
+            if not self._device.capabilities.cancels_echo:
+                self._echo_gate = EchoGate()
+                self._echo_gate.play(chime(CANONICAL))  # by which it learns how loud the echo is
             if not self._hears:
                 await self._open_microphone()
             await side.ready()
             if side.call.began_at is not None:
-                await self._sound.converse(side)
+                await self._sound.converse(self._far(side))
         finally:
             side.call.end(f"{self.room.name} has left it")
             if self._side is side:
-                self._side = None
+                self._side = self._echo_gate = None
                 self._rest()
+
+    async def _far(self, side: CallSide) -> AsyncIterator[bytes]:
+        """Yield what the other room of a call says, as it is about to be played."""
+        async for pcm in side:
+            if self._echo_gate is not None:
+                self._echo_gate.play(pcm)
+            yield pcm
 
     async def restore(self) -> None:
         """Set at the device what was set for the room: it has been connected."""

@@ -55,6 +55,9 @@ class Capabilities:
     """Any speech during an answer is the next command, since the microphone does not hear the answer (the echo is
     cancelled). Otherwise only the wake word interrupts, or a word such as "stop"."""
 
+    cancels_echo: bool = False
+    """Its microphone does not hear its loudspeaker, so that neither does who is called."""
+
     listens_again: bool = False
     """It opens its microphone by itself after an answer that asks something."""
 

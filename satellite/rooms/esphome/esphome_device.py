@@ -84,8 +84,10 @@ class EsphomeDevice:
         self.entities = Entities(client, entities, self._note_modes, self._note_silence)
         speaker = bool(flags & VoiceAssistantFeature.SPEAKER) or self.entities.played is not None
         timers = bool(flags & VoiceAssistantFeature.TIMERS)
-        announces = self.entities.played is not None
-        self.capabilities = Capabilities(speaker, announces, timers, rings=speaker and timers, listens_again=True)
+        announces = self.entities.played is not None  # what only speaks has no processor against its echo either
+        self.capabilities = Capabilities(
+            speaker, announces, timers, rings=speaker and timers, cancels_echo=announces, listens_again=True
+        )
         self.output: FetchedOutput | BareSpeakerOutput = BareSpeakerOutput(self)
         self.media_output: FetchedOutput | None = None
         if (played := self.entities.played) is not None and (media := self.entities.media) is not None:
