@@ -8,22 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wyoming.satellite import RunSatellite
 
 from satellite.audio.pcm import CANONICAL, RATE
+from satellite.config.host import HomeAssistantSatelliteSettings
 from satellite.config.rooms import HubSettings
 from satellite.errors import SatelliteError
 from satellite.rooms.chimes import chime
 from satellite.rooms.conversation import Conversation
+from satellite.rooms.host.remote_control import HomeAssistantController
 from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.playback import SharedSound
 from satellite.rooms.room import BaseRoom
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
+from tests.driven_rooms import NotedConnection
 from tests.esphome_rooms import house as esphome_house
 from tests.loudness import silence, sound, speech
 from tests.scripted_engine import WAKE_WORD, ScriptedEngine, assert_no_task_is_left, scripted_stages
-from tests.scripted_rooms import STREAMING, ScriptedRoom, scripted_room
+from tests.scripted_rooms import STREAMING, Host, ScriptedRoom, scripted_room
 from tests.waiting import until
 
 pytestmark = pytest.mark.virtual_clock
@@ -174,6 +178,19 @@ async def test_a_call_ends_when_a_room_goes(tmp_path: Path) -> None:
         await home.rooms[0].conversation.close()
         await home.over()
         assert home.rooms[1].sounded().endswith(chime(CANONICAL, falls=True))
+
+
+async def test_a_call_ends_when_home_assistant_takes_the_room(tmp_path: Path) -> None:
+    async with house("satellite", "host", tmp_path) as home:
+        await home.call()
+        await asyncio.sleep(2)
+        host = home.rooms[1]
+        assert isinstance(host, Host)
+        stages, settings = host.context.stages, HomeAssistantSatelliteSettings()
+        controller = HomeAssistantController(NotedConnection(), host.room, stages, settings)
+        await controller.take(RunSatellite().event())
+        await home.over()
+        await controller.close()
 
 
 async def test_a_call_ends_when_an_esphome_device_goes(tmp_path: Path) -> None:

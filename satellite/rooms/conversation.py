@@ -91,6 +91,11 @@ class Conversation(RunChain):
         await self._stop_listener.close()
         await super().close()
 
+    async def end(self) -> None:
+        """End the call and the runs that are under way, and silence the answer: nobody hears the microphone now."""
+        self._end_call(f"{self.room.name} no longer listens")
+        await super().end()
+
     @property
     def in_call(self) -> bool:
         """Whether the room is in a call with another."""
