@@ -10,8 +10,11 @@ _LETTER = r"[^\W\d_]"
 _AROUND = {
     "anywhere": r"(?<![\w.@/-])(?:{})(?![\w/])",
     "capital": r"(?<![\w.@/-])(?:{})(?=\s[A-ZÀ-ÖØ-Þ])",
-    "number": r"(?<![\w.@/-])(?:{})(?=\s?\d)",
-    "month": r"(?<![\w.@/-])(?:{})(?=\s\d)|(?<=\d\s)(?:{})(?!\w)|(?<=\d\.\s)(?:{})(?!\w)",
+    "number": r"(?<![\w.@/-])(?<!\d\s)(?:{})(?=\s?\d)",
+    "month": (
+        r"(?<![\w.@/-])(?:{})(?=\s\d)|"
+        r"(?:(?<=\d\s)|(?<=\d\.\s)|(?<=\der\s)|(?<=\d\sde\s)|(?<=\d(?:st|nd|rd|th)\sof\s))(?:{})(?!\w)"
+    ),
     "ending": rf"(?<={_LETTER}{{3}})(?:{{}})(?!\w)",
 }
 """What stands before and after the abbreviations of each group."""

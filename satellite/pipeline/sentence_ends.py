@@ -27,6 +27,9 @@ _AFTER_TIME = (
 )
 """What goes on after "p.m." with a capital."""
 
+_DUTCH_BEGINNING = re.compile(r"['’][a-z]\s[A-Z]")
+"""As in "'t Is"."""
+
 _LETTERS = re.compile(r"[A-Za-z]*+")
 _INITIALS = re.compile(r"(?:^|(?<!\d)\s|[(\"«-]|(?<![^\W\d_])')(?:(?!I\.)[^\W\d_]\.|(?:[A-Z]\.){2,})$")
 """A single letter, except "I", or capitals: initials, or a part of an abbreviation with spaces, such as "z. B.".
@@ -47,7 +50,7 @@ _ABBREVIATIONS = {
         # before a capital it ends one, before anything else it does not. Case and language matter: "me." and "on."
         # end sentences in English, "Me" is a lawyer in French, and "On" a deputy in Italian.
         "en": "Mt Rev Hon Gen Col Sgt Capt Lt Gov Sen Rep Fig dept Dept",
-        "fr": "M MM Mlle Mlles Mme Mmes Me Bd bd av apr env p.ex P.ex c.-à-d tél Tél chap éd",
+        "fr": "Pr Av M MM Mlle Mlles Mme Mmes Me Bd bd av apr env p.ex P.ex c.-à-d tél Tél chap éd",
         "de": "Hr Fr Frl Dipl Ing Nr nr Str Abs Mio Mrd z.B Z.B d.h D.h u.a u.U o.Ä i.d.R s.o s.u bzw ca Ca ggf Ggf "
         "evtl Evtl inkl exkl vgl Vgl max min med jur phil rer nat Co",
         "es": "Sr Sra Srta Sres Dra Dña Ud Uds ud uds Vd Vds p.ej P.ej aprox núm pág Avda EE",
@@ -114,7 +117,7 @@ def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_
     if not following and not is_line_end:
         return False  # what follows is not known yet
     if not is_line_end and (following.islower() or following.isdigit()):
-        return False
+        return bool(_DUTCH_BEGINNING.match(text, opening.end() - 1))
     is_last = is_all and not following
     tail = text[max(0, match.start() + 1 - _TAIL_CHARACTERS) : match.start() + 1]
     if _HALF_OF_DAY.search(tail) and _is_day(text, opening.end(), is_all=is_all):

@@ -47,10 +47,12 @@ _SUBTRACTION = re.compile(rf"(?<=\d)\s?(?:−\s?(?=\d)|[-–]\s?(?={_NUMBER}\s?=
 _MINUS = re.compile(r"(?<![\w)\]%°€$£–-])[-−–](?=\d)")
 _DIVISION = re.compile(rf"(?<=\d)(?: / (?=\d)|\s?: (?={_NUMBER}\s=))")
 _PRODUCT = re.compile(r"(?<=\d)\s?·\s?(?=\d)|(?<=\d)(?<!\b0)x(?=\d|\W|$)")
-_TWO_SCALES = re.compile(r"(?<=°[CF])\s?/\s?(?=[-−+\d])")
+_TWO_SCALES = re.compile(r"(?:(?<=°[CF])|(?<=°))\s?/\s?(?=[-−+\d])")
 _SCORE = re.compile(r"(?<![\d:])(\d{1,2}):(\d)(?![\d:])")
 _FRACTION = re.compile(r"(?<![\d/.,-])(?:(\d{1,3})\s?(?=[½¼¾⅓⅔⅛])|(\d{1,3})\s(?=\d/))?([½¼¾⅓⅔⅛]|\d/\d)(?![\d/])")
 _FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅛": "1/8"}
+_CURRENCY_CODE = re.compile(r"(?<!\w)(?:EUR|USD|GBP)\s?(?=\d)|(?<=\d)\s?(?:EUR|USD|GBP)(?!\w)")
+_CURRENCIES = {"EUR": "€", "USD": "$", "GBP": "£"}
 _POWER = re.compile(r"(?<=[\w)])(?:([²³])|\^(?=[-\w(]))")
 _DECADE = re.compile(r"(?<![\w.,])(?:(the |early |mid-|late )?['’]?(1\d|20)?)([2-9]0)['’]?s\b")
 _DECADES = "twenties thirties forties fifties sixties seventies eighties nineties"
@@ -162,6 +164,7 @@ class _Forms:
         words = self._words
         # In this order: what looks like two things, such as a date and a range, is the first of them.
         steps: Sequence[tuple[re.Pattern[str] | None, Callable[[re.Match[str]], str]]] = (
+            (_CURRENCY_CODE, lambda match: _CURRENCIES[match[0].strip()]),
             (_ISO_DATE, lambda match: self._date(int(match[3]), int(match[2]), match[1])),
             (_DATE, self._written_date),
             (_GERMAN_DAYS if self._language == "de" else None, lambda match: f" {words['range']} "),
@@ -318,7 +321,7 @@ class _Forms:
         is_numbered = re.search(rf"\b(?:{self._words['numbered']})\s$", before, re.IGNORECASE)
         if number in (1, 5, 10) and len(match[0].rstrip(".")) == 1:
             # A single letter may be a word, and X any name: it is a number after "Part" or a person's name alone.
-            after = match.string[match.end() : match.end() + 1]
+            after = "." if match[0].endswith(".") else match.string[match.end() : match.end() + 1]
             is_king = number == 5 or (number == 1 and self._language != "en" and after in ("", ",", ".", ";", ":", ")"))
             is_name = bool(_NAME_BEFORE.search(before))
             if not (is_numbered and (is_name or self._language != "en")) and not (is_name and is_king):
