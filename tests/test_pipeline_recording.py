@@ -164,6 +164,20 @@ async def test_what_somebody_else_says_after_the_command_is_not_understood(soft:
     assert len(recorder.spoken[1]) == 90 + soft  # the speaker goes on
 
 
+@pytest.mark.parametrize(("softer_db", "resumed"), [(0, 5), (9, 5), (12, 12), (17, None)])
+async def test_who_goes_on_after_the_end_is_heard_at_once_and_noise_is_not(softer_db: int, resumed: int | None) -> None:
+    recorder = CommandRecording(LoudnessVad(), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
+    await recorder.feed(sound(60, COMMAND_LEVEL) + silence(40))
+    recorder.turn.listen_on()
+    states = []
+    for _ in range(40):
+        await recorder.feed(sound(1, round(COMMAND_LEVEL * 10 ** (-softer_db / 20))))
+        states.append(recorder.state)
+    assert states[0] is TurnState.ENDED
+    assert (TurnState.SPEAKING in states) == (resumed is not None)
+    assert resumed is None or TurnState.SPEAKING in states[:resumed]
+
+
 async def test_what_the_speaker_says_softly_for_a_moment_is_part_of_the_command() -> None:
     trailing = COMMAND_LEVEL // 6
     assert await ended_after((60, COMMAND_LEVEL), (12, trailing), (20, COMMAND_LEVEL), (10, 0)) is None
@@ -235,7 +249,7 @@ async def test_commands_end_while_a_television_speaks_and_are_not_taken_up_again
                 after = at / BYTES_PER_SECOND - seconds_before - len(command) / BYTES_PER_SECOND
                 if recorder.state is TurnState.ENDED and ended == math.inf:
                     ended = after
-                    recorder.listen_on()
+                    recorder.turn.listen_on()
                 if after >= ended + 1.5:
                     break
             assert ended > -0.1

@@ -25,6 +25,9 @@ than `_BACKGROUND_DB`."""
 _LAGGING_DB = 3.0
 """The same where it has become quiet: half of what is compared was said before that."""
 
+_NOISE_DB = 13.0
+"""How much softer than the command noise is that does not resume it after its end."""
+
 _OVERLOOKED_WINDOWS = 4
 """Of a softer voice, before it is found to be soft."""
 
@@ -122,11 +125,6 @@ class CommandRecording(Recording):
         """Whether the command may be over, so that speculation is worth beginning; loudness shows it first."""
         return self.turn.pauses or (self.turn.state is TurnState.SPEAKING and self._loudness.paused)
 
-    def listen_on(self) -> None:
-        """Take up the command again, which has ended, if the speaker goes on."""
-        self.turn.listen_on()
-        self._level.end()
-
     async def feed(self, pcm: bytes) -> None:
         """Add as much of `pcm` as there is room for, and advance the turn."""
         pcm = pcm[: self.room_bytes]
@@ -182,4 +180,6 @@ class CommandRecording(Recording):
             return False
         if self._loudness.long_quiet:
             return softer_db > _LAGGING_DB
+        if self.turn.state is TurnState.ENDED and self._level.lately_db > _NOISE_DB:
+            return True
         return softer_db > (_RESUMED_DB if self._soft_seconds >= _BACKGROUND_SECONDS else _BACKGROUND_DB)

@@ -243,7 +243,7 @@ class Run:
         seconds = self._stages.config.endpoint.repair_seconds - recording.turn.silence_seconds
         if not self._repairs or audio.ended or recording.full or seconds <= 0:
             return False
-        recording.listen_on()
+        recording.turn.listen_on()
         recorded = len(recording.pcm)
         # The clock as well as the audio: a microphone that is closed sends none.
         with suppress(TimeoutError):

@@ -8,6 +8,7 @@ sample.
 import bisect
 import math
 from collections import deque
+from collections.abc import Sequence
 
 _LOUD = 10
 """The loudest tenth of the windows is the command's loudness: a slammed door is shorter."""
@@ -16,6 +17,9 @@ _SMOOTHED_WINDOWS = 12
 """Windows of 32 ms with speech whose mean power is compared: 0.4 s, longer than the loudest syllables of a television.
 Pauses are left out: what is said after one would seem softer than it is."""
 
+_LATEST_WINDOWS = 4
+"""Windows by whose level noise after the command is told from its speaker, sooner than noise could resume it."""
+
 
 class VoiceLevel:
     """Follows the level of one command, window by window of the VAD."""
@@ -23,6 +27,8 @@ class VoiceLevel:
     def __init__(self) -> None:
         self._loudest: list[float] = []  # levels of the windows with speech, in order of loudness
         self._powers: deque[float] = deque(maxlen=_SMOOTHED_WINDOWS)
+        self.lately_db = 0.0
+        """By how much the speaker's voice was louder in the latest `_LATEST_WINDOWS` alone."""
 
     def feed(self, pcm: bytes, is_speech: bool) -> float:
         """Advance by a window of canonical audio, and return by how much the speaker's voice is louder, in decibels."""
@@ -36,11 +42,13 @@ class VoiceLevel:
         if not self._loudest:
             return 0.0
         loudness = self._loudest[-1 - len(self._loudest) // _LOUD]
-        return loudness - _decibels(sum(self._powers) / len(self._powers))
+        powers = list(self._powers)
+        self.lately_db = loudness - _mean_decibels(powers[-_LATEST_WINDOWS:])
+        return loudness - _mean_decibels(powers)
 
-    def end(self) -> None:
-        """Take what follows for softer than it is, for a moment: the command seems to be over."""
-        self._powers.extend([0.0] * _SMOOTHED_WINDOWS)
+
+def _mean_decibels(powers: Sequence[float]) -> float:
+    return _decibels(sum(powers) / len(powers))
 
 
 def _decibels(power: float) -> float:
