@@ -151,6 +151,19 @@ async def test_linux_voice_assistant_is_taken_back_from_who_has_connected_since(
         assert room.state is LinkState.CONNECTED
 
 
+class DeafDevice(EsphomeDevice):
+    """Its microphone fails."""
+
+    async def _take(self, channel: Channel, message: Message) -> bool:
+        return name_of(message) == "VoiceAssistantSetConfiguration" or await super()._take(channel, message)
+
+
+async def test_a_device_that_stays_deaf_is_left_ever_more_rarely() -> None:
+    async with DeafDevice(is_lva=True, formats=()) as device, house() as home, home.room(device) as room:
+        await asyncio.sleep(1700)
+        assert 2 <= room.reconnections <= 4
+
+
 async def test_a_device_without_wake_words_is_ours_where_that_is_configured() -> None:
     without = EsphomeDevice(wake_words=(), has_start_button=True)
     async with without, house() as home:

@@ -161,7 +161,7 @@ class EsphomeDevice:
 
     async def is_ours(self) -> bool:
         """Return whether the device still hears us, as far as it can be told."""
-        return await is_ours(self._client, self.entities, self.conversation, self.wake_words)
+        return await is_ours(self._client, self._flags, self.entities, self.conversation, self.wake_words)
 
     async def restore(self) -> None:
         """Set what was set for the room, where the device itself does not keep it, and show the timers."""

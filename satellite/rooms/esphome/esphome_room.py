@@ -52,7 +52,9 @@ Firmware refuses each time, with two lines in its log, and its owner does not no
 """
 
 _OWNED_SECONDS = 120.0
-"""How often a device that belongs to the latest client is asked whether it is ours."""
+"""How often a device that belongs to the latest client is asked whether it is ours; more rarely after it was not."""
+
+_RARELY_OWNED_SECONDS = 3600.0
 
 _KEY_BYTES = 32
 
@@ -85,6 +87,7 @@ class EsphomeRoom(BaseRoom):
         self._device: EsphomeDevice | None = None
         self._was_connected = self._warned = False
         self._backoff = Backoff(_FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS)
+        self._asks = Backoff(_OWNED_SECONDS, _RARELY_OWNED_SECONDS, jitter=False)
 
     @property
     def current(self) -> Conversation | None:
@@ -285,8 +288,9 @@ class EsphomeRoom(BaseRoom):
             else:
                 await self._claim(device)
         while True:
-            await asyncio.sleep(_OWNED_SECONDS)
+            await asyncio.sleep(self._asks.next())
             if not await device.is_ours():
                 self._backoff.reset()
-                name = self.settings.name
-                raise LinkTrouble(LinkState.OFF, f"another server has connected to {name} since; it is taken back")
+                reason = "another client has connected to it since, or its microphone fails"
+                raise LinkTrouble(LinkState.OFF, f"nothing is heard from it: {reason}; it is dialled again")
+            self._asks.reset()

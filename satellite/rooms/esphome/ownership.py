@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping
 
 from aioesphomeapi.client import APIClient
+from aioesphomeapi.model import VoiceAssistantFeature
 
 from satellite.rooms.conversation import Conversation
 from satellite.rooms.esphome.entities import Entities
@@ -16,7 +17,7 @@ _ANSWER_SECONDS = 5.0
 
 
 async def is_ours(
-    client: APIClient, entities: Entities, conversation: Conversation, wake_words: Mapping[str, bool]
+    client: APIClient, flags: int, entities: Entities, conversation: Conversation, wake_words: Mapping[str, bool]
 ) -> bool:
     """Return whether the device still hears us, after setting the `wake_words` that it has; True if it cannot be told.
 
@@ -24,7 +25,7 @@ async def is_ours(
     """
     active = [word for word, is_active in wake_words.items() if is_active]
     busy = conversation.active or conversation.expects_command or conversation.sounding is not None
-    if not entities.shows_owner or not active or busy:
+    if not (flags & VoiceAssistantFeature.VOICE_ASSISTANT and entities.shows_owner and active) or busy:
         return True
     entities.shown_to_us.clear()
     await client.set_voice_assistant_configuration(active)
