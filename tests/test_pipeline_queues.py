@@ -95,3 +95,17 @@ async def test_a_later_sentence_is_due_when_the_sound_before_it_has_been_heard()
         async for _ in pieces:
             pass
     assert engine.leads == [0, 4.8]  # five words, each a second of sound: the first begins to be heard at once
+
+
+async def test_what_was_read_last_can_be_read_again_before_what_follows() -> None:
+    inbox = AudioInbox(max_seconds=20)
+    spoken = bytes(range(250)) * 128  # a second
+    await inbox.put(spoken)
+    chunks = aiter(inbox)
+    assert await anext(chunks) == spoken
+    inbox.unread(spoken[-8000:])
+    await inbox.put(b"ab")
+    inbox.reread(0.1)
+    assert await anext(chunks) == spoken[-8000 - 3200 :] + b"ab"
+    inbox.reread(60)
+    assert await anext(chunks) == (spoken + b"ab")[-16_000:]

@@ -22,6 +22,7 @@ def test_the_room_that_hears_best_has_the_call() -> None:
     assert not claim("attic", 5)
     assert claim("kitchen", 20)
     assert lost == ["hall"]
+    assert (arbiter.call_seconds("okay_nabu"), arbiter.call_seconds("alexa")) == (0.1, 0)
     assert claim("bedroom", 1, "alexa")
     clock.now = 0.29
     assert not claim("hall", 20)

@@ -186,8 +186,10 @@ def _chosen(voice: Voice, home: Scene, answered: Sequence[Claim]) -> Claim | Non
 
 def spoken(voice: Path, chance: np.random.Generator) -> list[Utterance]:
     """Return commands after the wake word, each in a pace of its own."""
+    import onnxruntime
     from piper import PiperVoice, SynthesisConfig
 
+    onnxruntime.set_seed(_SEED)  # of the variation in the voice, which no generator of ours draws
     piper = PiperVoice.load(voice)
 
     def said(text: str, pace: float) -> Floats:

@@ -10,6 +10,9 @@ from satellite.audio.pcm import BYTES_PER_SECOND
 _LOSSY_SECONDS = 5.0
 """Limit while `lossy`: an engine that cannot keep up must not process old audio, nor fifty rooms hold much of it."""
 
+_REREAD_BYTES = BYTES_PER_SECOND // 2
+"""What is kept of the audio that was read, for `reread`."""
+
 
 class AudioInbox:
     """A queue of canonical audio.
@@ -26,6 +29,7 @@ class AudioInbox:
         self._lossy_bytes = int(min(max_seconds, _LOSSY_SECONDS) * BYTES_PER_SECOND)
         self._chunks: deque[bytes] = deque()
         self._bytes = 0
+        self._read = bytearray()
         self.ended = False
         """Whether `end` was called."""
 
@@ -64,7 +68,13 @@ class AudioInbox:
         if pcm:
             self._chunks.appendleft(pcm)
             self._bytes += len(pcm)
+            del self._read[-len(pcm) :]
             self._changed.set()
+
+    def reread(self, seconds: float) -> None:
+        """Put the last `seconds` of what was read back at the front; of more than half a second only so much."""
+        size = min(len(self._read), int(seconds * BYTES_PER_SECOND) // 2 * 2)
+        self.unread(bytes(self._read[len(self._read) - size :]))
 
     def _overfull(self, pcm: bytes) -> bool:
         return self._bytes + len(pcm) > (self._lossy_bytes if self._lossy else self._max_bytes)
@@ -90,6 +100,8 @@ class AudioInbox:
                 self._chunks.clear()
                 self._bytes = 0
                 self._room.set()
+                self._read += pcm[-_REREAD_BYTES:]
+                del self._read[:-_REREAD_BYTES]
                 yield pcm
             elif self.ended:
                 return

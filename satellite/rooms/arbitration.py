@@ -75,6 +75,14 @@ class Arbiter:
         self._contests[wake_word] = _Contest(now, room, quality_db, lose)
         return True
 
+    def call_seconds(self, wake_word: str) -> float:
+        """Return how long ago the first room heard the call that a room has just been given.
+
+        A room that takes over has taken what was said meanwhile for a part of the wake word.
+        """
+        contest = self._contests.get(wake_word)
+        return 0.0 if contest is None else self._now() - contest.began_at
+
 
 class Loudness:
     """Measures the sound of a room. Feed it canonical audio."""

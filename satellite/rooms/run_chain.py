@@ -395,6 +395,8 @@ class RunChain:
         if not self._claim(name):
             self._lose()
             await self._drop_run()
+            return
+        self._inbox.reread(self._context.arbiter.call_seconds(name))
 
     async def _drop_run(self) -> None:
         """End the present run, from inside: nothing is to be shown of the wake word."""
