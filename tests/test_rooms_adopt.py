@@ -6,9 +6,10 @@ import json
 import os
 import pty
 import select
+import signal
 import stat
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from tests.doubles.satellite import ScriptedSatellite
 from tests.waiting import until
 
 NOBODY = "tcp://127.0.0.1:9"
+KEY = bytes(range(32))
+CONTROL_C = "\x03"
 
 
 def written(folder: Path) -> Path:
@@ -278,10 +281,10 @@ async def test_a_device_that_does_not_encrypt_has_no_key_and_one_that_has_no_wak
     ]
 
 
-async def in_terminal(words: list[str], *keys: tuple[str, str], unseen: str = "") -> tuple[int, str]:
+async def in_terminal(words: list[str], *keys: tuple[str, str], unseen: Collection[str] = ()) -> tuple[int, str]:
     """Run a command in a terminal; press `keys` when the text before them was seen; return status and screen.
 
-    The text `unseen` is answered when the terminal no longer shows what is typed.
+    The texts `unseen` are answered when the terminal no longer shows what is typed.
     """
     main, inner = pty.openpty()
     process = await asyncio.create_subprocess_exec(
@@ -300,14 +303,28 @@ async def in_terminal(words: list[str], *keys: tuple[str, str], unseen: str = ""
             seen += piece.decode(errors="replace")
             if waiting and waiting[0][0] in seen:
                 prompt, answer = waiting.pop(0)
-                if prompt == unseen:
+                if prompt in unseen:
                     await until(lambda: not termios.tcgetattr(main)[3] & termios.ECHO)
-                os.write(main, answer.encode())
+                if answer == CONTROL_C:  # which is no signal where the terminal controls no session
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(main, answer.encode())
         return await process.wait(), seen
     finally:
         if process.returncode is None:
             process.kill()
         os.close(main)
+
+
+async def test_control_c_changes_nothing_in_any_question(tmp_path: Path) -> None:
+    file = written(tmp_path)
+    before = file.read_text()
+    async with EsphomeDevice(key=KEY) as device:
+        words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", device.uri, "--uri", NOBODY]
+        for keys in ((CONTROL_C,), ("1\n", CONTROL_C), ("1\n", f"{base64.b64encode(KEY).decode()}\n", CONTROL_C)):
+            asked = zip(("which one", "its key", "name of the room"), keys, strict=False)
+            status, seen = await in_terminal(words, *asked, unseen=("its key",))
+            assert (status, "nothing was changed" in seen, file.read_text()) == (130, True, before)
 
 
 async def test_people_are_asked_in_a_terminal(tmp_path: Path) -> None:
@@ -343,8 +360,10 @@ async def test_a_key_is_typed_unseen(tmp_path: Path) -> None:
     file, key = written(tmp_path), base64.b64encode(b"k" * 32).decode()
     async with EsphomeDevice(key=b"k" * 32) as device:
         words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", device.uri, "--uri", NOBODY]
-        status, seen = await in_terminal(words, ("which one", "\n"), ("its key", "wrong\n"), unseen="its key")
-        assert (status, "44 characters" in seen, "wrong" in seen) == (1, True, False)
-        answers = (("which one", "\n"), ("its key", f"{key}\n"), ("name of the room", "study\n"))
-        status, seen = await in_terminal(words, *answers, unseen="its key")
+        unseen, other = ("its key", "44 characters", "refuses that key"), base64.b64encode(KEY).decode()
+        wrong = (("which one", "7\n"), ("available options", "\n"), ("its key", "wrong\n"), ("44 characters", "\n"))
+        status, seen = await in_terminal(words, *wrong, unseen=unseen)
+        assert (status, "device-locked" in seen, "wrong" in seen) == (1, True, False)
+        answers = (("which one", "\n"), ("its key", f"{other}\n"), ("refuses that key", f"{key}\n"))
+        status, seen = await in_terminal(words, *answers, ("name of the room", "study\n"), unseen=unseen)
         assert (status, key in seen, list(keys_in(tmp_path).values())) == (5, False, [key])

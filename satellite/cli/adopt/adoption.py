@@ -104,6 +104,9 @@ def _answering() -> Iterator[None]:
     except EOFError as error:
         told = "nobody answers; with --yes nothing is asked. Nothing was changed"
         raise SatelliteError(told, code="no-answer") from error
+    except KeyboardInterrupt:
+        print("\nnothing was changed", file=sys.stderr)
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -150,12 +153,13 @@ async def _chosen(
         console.print(_table(candidates))
         usual = candidates.index(adoptable[0]) + 1 if adoptable else 1
         choices = [str(number + 1) for number in range(len(candidates))]
-        candidate = candidates[IntPrompt.ask("which one", console=console, choices=choices, default=usual) - 1]
-        if candidate.state is CandidateState.LOCKED:
-            console.print(candidate.message)
-            key = checked_key(Prompt.ask("its key", console=console, password=True))
-            uris = addresses_of(config.rooms)
-            candidate = (await examine([candidate.device], uris, [key, *keys]))[0]
+        while True:
+            candidate = candidates[IntPrompt.ask("which one", console=console, choices=choices, default=usual) - 1]
+            if candidate.state is CandidateState.LOCKED:
+                candidate = await _unlocked(candidate, config, keys, console)
+            if candidate.state in ADOPTABLE or not adoptable:
+                break
+            console.print(f"{candidate.device.name} {candidate.message}")
     elif len(adoptable) > 1:
         names = ", ".join(f"{one.device.uri} ({one.device.name})" for one in adoptable)
         raise SatelliteError(f"several devices are free: {names}; name one by --address", code="several-devices")
@@ -164,6 +168,21 @@ async def _chosen(
     if candidate.state not in ADOPTABLE:
         reason = f"{candidate.device.name} at {candidate.device.uri} cannot be adopted: {candidate.message}"
         raise SatelliteError(reason, code=f"device-{candidate.state}")
+    return candidate
+
+
+async def _unlocked(candidate: Candidate, config: Config, keys: Sequence[str], console: Console) -> Candidate:
+    """Return a device as it is reached with a key that somebody types; nothing typed leaves it locked."""
+    console.print(f"{candidate.device.name} {candidate.message}")
+    while typed := Prompt.ask("its key, or nothing", console=console, password=True, default="", show_default=False):
+        try:
+            found = (await examine([candidate.device], addresses_of(config.rooms), [checked_key(typed), *keys]))[0]
+        except SatelliteError as error:
+            console.print(str(error))
+            continue
+        if found.state is not CandidateState.LOCKED:
+            return found
+        console.print(f"{candidate.device.name} refuses that key")
     return candidate
 
 
