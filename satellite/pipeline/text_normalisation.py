@@ -54,7 +54,7 @@ _FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3",
 _CURRENCY_CODE = re.compile(r"(?<!\w)(?:EUR|USD|GBP)\s?(?=\d)|(?<=\d)\s?(?:EUR|USD|GBP)(?!\w)")
 _CURRENCIES = {"EUR": "€", "USD": "$", "GBP": "£"}
 _POWER = re.compile(r"(?<=[\w)])(?:([²³])|\^(?=[-\w(]))")
-_DECADE = re.compile(r"(?<![\w.,])(?:(the |early |mid-|late )?['’]?(1\d|20)?)([2-9]0)['’]?s\b")
+_DECADE = re.compile(r"(?<![\w.,])(?:([Tt]he |[Ee]arly |[Mm]id-|[Ll]ate )?['’]?(1\d|20)?)([2-9]0)['’]?s\b")
 _DECADES = "twenties thirties forties fifties sixties seventies eighties nineties"
 _RANGE = re.compile(rf"(?<![\w.,-])({_NUMBER})(\s?[-–]\s?)({_NUMBER})(?![\w-])")
 _ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(?!['’\w-])(?:\.(?=\s[a-zà-ÿ]|[,;:)]))?")
