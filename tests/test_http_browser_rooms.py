@@ -267,6 +267,20 @@ async def test_too_much_sound_costs_the_connection(size: int, pieces: int, code:
         await until(lambda: there.names() == [])
 
 
+async def test_a_flood_of_tiny_frames_leaves_the_event_loop_to_others(tmp_path: Path) -> None:
+    def frame(text: bytes) -> bytes:
+        return b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text
+
+    async with house(scripted_stages(engine()), tmp_path) as there, page(there) as tablet:
+        await tablet.until("welcome")
+        turns = 0
+        tablet.connection.transport.write(frame(b'{"type":"played","sound":0}') * 2000 + frame(b"{}"))
+        while not any(frame["type"] == "error" for frame in tablet.frames):
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns >= 2000 / 4
+
+
 async def test_a_page_that_vanishes_in_an_answer_leaves_nothing(tmp_path: Path) -> None:
     heard = engine("One two three four five six seven eight nine ten.")
     async with house(scripted_stages(heard), tmp_path) as there:

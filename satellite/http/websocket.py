@@ -17,6 +17,8 @@ from satellite.tasks import begin_task
 
 _LOGGER = logging.getLogger(__name__)
 
+_YIELD_FRAMES = 4
+"""Frames that are handled in a row before the event loop gets to others: one read may hold thousands of tiny ones."""
 
 router = APIRouter()
 
@@ -105,8 +107,12 @@ async def _send(socket: WebSocket, peer: SocketPeer) -> None:
 async def _read(socket: WebSocket, peer: SocketPeer) -> None:
     with suppress(ConnectionError):
         peer.greet()
+        frames = 0
         while (message := await socket.receive())["type"] != "websocket.disconnect":
             if (sound := message.get("bytes")) is not None:
                 await peer.hear(sound)
             else:
                 await peer.take(message.get("text") or "")
+            frames += 1
+            if frames % _YIELD_FRAMES == 0:
+                await asyncio.sleep(0)
