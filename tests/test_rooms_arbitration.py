@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
+from satellite.config.endpoint import EndpointSettings
+from satellite.config.rooms import RoomSettings
+from satellite.events import RunBus
 from satellite.rooms.arbitration import Arbiter, Loudness
+from satellite.rooms.device import RoomContext
+from tests.host_room import running
+from tests.loudness import silence, speech
+from tests.scripted_engine import WAKE_WORD, ScriptedEngine, scripted_stages
+from tests.scripted_rooms import StreamingSatellite
 from tests.virtual_clock import ManualClock
+from tests.waiting import until
 
 
 def test_the_room_that_hears_best_has_the_call() -> None:
@@ -58,3 +67,23 @@ def test_a_room_that_hears_the_call_late_stands_down_however_well_it_hears(at: f
 def test_without_a_window_every_room_answers() -> None:
     arbiter = Arbiter(0.0, now=ManualClock(0.0))
     assert all(arbiter.claim(room, "okay_nabu", 5, lambda: None) for room in ("hall", "kitchen", "attic"))
+
+
+@pytest.mark.virtual_clock
+@pytest.mark.parametrize(("since", "text"), [(0.8, "The lights."), (0.2, "Turn on the lights.")])
+async def test_a_room_that_takes_over_begins_with_what_it_has_heard_since_the_first_claim(
+    since: float, text: str
+) -> None:
+    engine = ScriptedEngine({0: "The lights.", 34: "Turn on the lights."})
+    clock = ManualClock()
+    context = RoomContext(
+        scripted_stages(engine, endpoint=EndpointSettings(repair_seconds=0)), RunBus(), Arbiter(0.3, now=clock)
+    )
+    room = StreamingSatellite(RoomSettings(name="kitchen"), context)
+    assert context.arbiter.claim("attic", "okay_nabu", float("-inf"), lambda: None)
+    clock.now += since
+    room.say(speech(20), WAKE_WORD, speech(30), silence(60))
+    async with running(room.live()):
+        await until(lambda: engine.asked)
+    await room.conversation.close()
+    assert engine.asked == [text]
