@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from satellite.errors import Stage
-from satellite.events import RunEnd, RunEvent, SttResumed, SttVadEnd
+from satellite.events import RunEnd, RunEvent, RunFailed, SttResumed, SttVadEnd
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.request import Speech
 from tests.loudness import silence, sound, speech
@@ -156,6 +156,33 @@ async def test_only_the_whole_is_acted_on() -> None:
     assert done == [WHOLE]
     assert "stt-resumed" in heard.types
     assert heard.remembered[-2:] == [WHOLE, "Done."]
+
+
+@pytest.mark.parametrize("windows", [31, LONGEST_PAUSE])
+async def test_who_goes_on_after_words_that_were_not_understood_is_heard(windows: int) -> None:
+    heard = await paused(windows, "")
+    assert heard.types.count("stt-resumed") == 1
+    assert "error" not in heard.types
+    assert heard.remembered[-2:] == [WHOLE, f"You said {WHOLE}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "breaks", "more", "seconds"),
+    [
+        ("", "", {}, 1.5),
+        ("", "", {"endpoint": {"repair_seconds": 1.2}}, 1.2),
+        ("", "", {"endpoint": {"repair_seconds": 0}}, 0.5),
+        ("", "", {"listens_on": False}, 0.5),
+        (FIRST, "stt", {}, 0.5),
+        (FIRST, "chat", {}, 0.5),
+    ],
+)
+async def test_only_words_that_were_not_understood_are_listened_through(
+    text: str, breaks: str, more: dict[str, Any], seconds: float
+) -> None:
+    heard = await converse(engine({0: text}, breaks=breaks), speech(40), **{"listens_on": True} | more)
+    assert [step.type for _, step in heard.steps if isinstance(step, RunFailed)] == ["error"]
+    assert heard.at(RunFailed) - heard.speech_ended_at == pytest.approx(seconds, abs=0.15)
 
 
 async def test_what_was_done_is_not_done_again() -> None:

@@ -353,14 +353,14 @@ class Run:
         began = time.monotonic()
         heard = await self._stages.transcribe(recording, self._request.language)
         text, language = heard.text, heard.language or self._request.language
-        seconds = round(time.monotonic() - began, 3)
-        await speculation.output.emit(SttEnd(self._identity, text, heard.language, seconds))
+        await speculation.output.emit(SttEnd(self._identity, text, heard.language, round(time.monotonic() - began, 3)))
         completeness = await self._stages.completeness(text, language)
         # A dropped speculation must not end the turn: it does not know the latest words.
         if speculation is self._speculation and not speculation.output.committed:
             recording.turn.set_completeness(completeness)
             audio.nudge()
         if not text:
+            await speculation.output.wait_settled()  # until then the speaker may go on
             raise SpeechToTextError("no words were understood", kind="no-text-recognized")
         speculation.output.completeness = completeness
         if self._request.includes(Stage.CHAT):

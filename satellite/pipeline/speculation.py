@@ -82,6 +82,7 @@ class CommitBuffer:
 
     async def wait_settled(self) -> None:
         """Wait until the output cannot be withdrawn any more."""
+        self._ready()
         await self._settled.wait()
 
     async def wait_to_act(self) -> None:
