@@ -61,7 +61,8 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield the commands below `parser`, and those below them."""
     for group in parser._actions:
         if isinstance(group, argparse._SubParsersAction):
-            for command in group.choices.values():
+            for listed in group._choices_actions:  # without the hidden ones
+                command = group.choices[listed.dest]
                 yield from (f".SS {_escape(command.prog)}", *_paragraphs(command.description))
                 yield from _actions(command)
                 yield from (".PP", ".nf", *map(_escape, (command.epilog or "").splitlines()), ".fi")

@@ -97,6 +97,7 @@ def test_the_wheel_has_everything_that_runs(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
         files = {re.sub(r"^[^/]+\.data/data/", "", name) for name in wheel.namelist()}
         page = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/satellite.1"))
+        scripts = [wheel.read(name) for name in wheel.namelist() if name.endswith(SHARED[:3])]
     package = {
         str(path.relative_to(built.repository))
         for path in (built.repository / "satellite").rglob("*")
@@ -107,6 +108,8 @@ def test_the_wheel_has_everything_that_runs(built: Built) -> None:
     assert {"satellite/py.typed", "satellite/_version.py", "share/doc/satellite/config.yaml.example"} <= files
     assert not {name for name in files if name.startswith(("tests", "bench", "scripts"))}
     commands = [f"satellite {action}" for action in ("run", "check", "ask", "say", "rooms", "announce", "models pull")]
+    assert [b"satellite room-names" in script for script in scripts] == 3 * [True]
+    assert "room\\-names" not in page
     for text in (r"satellite \- ", '"satellite 9.8.7"', r"\-\-config", *commands):
         assert text in page
 

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import stat
 import termios
 from collections.abc import AsyncIterator, Collection
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from satellite.cli import room_list
+from satellite.cli import room_list, room_names
 from satellite.cli.adopt import adoption
 from satellite.cli.arguments import parse
 from satellite.config import loader
@@ -33,7 +34,7 @@ from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_wake_words import WakeWord
 from tests.doubles.esphome_wire import NO_KEY
 from tests.doubles.satellite import ScriptedSatellite
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 NOBODY = "tcp://127.0.0.1:9"
 KEY = bytes(range(32))
@@ -94,6 +95,24 @@ async def test_a_satellite_becomes_a_room_once_and_is_forgotten(
         assert json.loads(capsys.readouterr().out) == {"room": "kitchen", "config": str(file), "backup": backup}
         await until(lambda: not daemon.house.hub.status())
         assert file.read_text() == f"{before}\nrooms: []\n"
+
+
+async def test_the_completion_knows_the_rooms_of_a_running_daemon(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, other = written(tmp_path), tmp_path / "other.yaml"
+    file.write_text(file.read_text() + "rooms: [{name: Kitchen, uri: 'tcp://127.0.0.1:9'}]\n")
+
+    async def names(port: int) -> str:
+        other.write_text(f"wyoming: {{host: [127.0.0.1], port: {port}}}\nrooms: [{{name: Living room}}]\n")
+        assert await room_names.run(parse(["--config", str(other), "room-names"])) == 0
+        return capsys.readouterr().out
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert await names(silent.getsockname()[1]) == "Living room\n"
+    monkeypatch.setattr(room_names, "_ANSWER_SECONDS", PATIENCE_SECONDS)
+    async with serving(file) as daemon:
+        assert await names(daemon.ports["port"]) == "Living room\nKitchen\n"
 
 
 async def test_what_keeps_the_room_silent_is_said_and_it_stays(

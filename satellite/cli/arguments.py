@@ -69,12 +69,13 @@ class _Commands:
         self._default: dict[str, Any] = {} if usual is None else {"default": argparse.SUPPRESS}
 
     def add(
-        self, name: str, summary: str, *examples: str, json: bool = True, uri: bool = False
+        self, name: str, summary: str, *examples: str, json: bool = True, uri: bool = False, hidden: bool = False
     ) -> argparse.ArgumentParser:
-        """Add a command; `summary` and `examples` are what its help shows."""
+        """Add a command; `summary` and `examples` are what its help shows. No help lists a `hidden` one."""
+        listed: dict[str, Any] = {} if hidden else {"help": summary}
         command = self._commands.add_parser(
             name,
-            help=summary,
+            **listed,
             description=summary[:1].upper() + summary[1:] + ".",
             epilog="\n  ".join([f"example{'s' if len(examples) > 1 else ''}:", *examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -157,7 +158,7 @@ def _rooms(parser: argparse.ArgumentParser) -> None:
     forget = actions.add(
         "forget", "take a room out of the configuration", "sudo satellite rooms forget kitchen", uri=True
     )
-    forget.add_argument("name", metavar="NAME", help="name of the room")
+    forget.add_argument("name", metavar="ROOM", help="name of the room")
     _room_controls(actions)
 
 
@@ -256,6 +257,8 @@ def _administration(commands: _Commands) -> None:
         json=False,
     )
     command.add_argument("shell", choices=SHELLS)
+    summary = "print the names of the rooms, for the completion"
+    commands.add("room-names", summary, "satellite room-names", json=False, hidden=True)
 
 
 def _models(parser: argparse.ArgumentParser) -> None:

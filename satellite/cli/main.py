@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from satellite.cli.arguments import parse, parser
+from satellite.cli.arguments import parse
 from satellite.errors import ConfigError, ConfigUnreadable, DaemonUnreachable, SatelliteError
 
 # Every import of more than the standard library's smallest modules is inside a function: `--help` and shell completion
@@ -154,24 +154,6 @@ def _bench(args: argparse.Namespace) -> int:
     return run([*([] if args.config is None else ["--config", str(args.config)]), *args.arguments])
 
 
-def _completion(args: argparse.Namespace) -> int:
-    """Print a completion script for a shell; arguments that are files are completed as such."""
-    import shtab
-
-    def complete_files(command: argparse.ArgumentParser) -> None:
-        for action in command._actions:  # argparse has no public way to list them, and shtab does the same
-            if isinstance(action, argparse._SubParsersAction):
-                for name in action.choices:
-                    complete_files(action.choices[name])
-            elif action.type is Path:
-                action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
-
-    top = parser()
-    complete_files(top)
-    print(shtab.complete(top, args.shell))
-    return 0
-
-
 def _in_module(module: str, function: str = "run") -> Command:
     """Return a command that imports its module when it is run."""
 
@@ -197,5 +179,6 @@ _COMMANDS: Mapping[str, Command] = {
     "models": _in_module("models"),
     "tune": _in_module("tune"),
     "bench": _bench,
-    "completion": _completion,
+    "completion": _in_module("completion"),
+    "room-names": _in_module("room_names"),
 }
