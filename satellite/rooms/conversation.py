@@ -207,10 +207,8 @@ class Conversation(RunChain):
 
         Of rooms at the same speaker it silences what sounds. The room goes on waiting for the wake word.
         """
-        stopped = await self.silence()
-        for other in self._beside:
-            stopped = await other.silence() or stopped
-        return await self._end_command() or stopped
+        stopped = [await room.silence() for room in (self, *self._beside)]
+        return await self._end_command() or any(stopped)
 
     async def silence(self) -> bool:
         """End all that the room has begun that sounds, its answer as well; return whether there was anything."""

@@ -31,7 +31,6 @@ from satellite.pipeline.request import RunRequest, Speech
 from satellite.pipeline.run import Run
 from satellite.rooms.arbitration import Loudness
 from satellite.rooms.barge_in import BargeIn, Interruption
-from satellite.rooms.chimes import Cue
 from satellite.rooms.device import Activity, Device, RoomContext, RoomModes
 from satellite.rooms.expectation import Expectation, Expectations
 from satellite.rooms.ringing import Ringing, rung_by_device
@@ -294,11 +293,9 @@ class RunChain:
         if self._present is not None:
             request = self._present.applied(request, stages.config.hub.follow_up_seconds)
         run = Run(stages, self._context.bus, request, self._emit, heard_seconds=self._sound.heard_seconds)
-        self._interruption = None
-        self._after_wake_word = False
-        self._failed_with = None
+        self._interruption = self._failed_with = None
+        self._after_wake_word = self._sounded = False
         self._answering.clear()
-        self._sounded = False
         if request.start not in (Stage.WAKE, Stage.STT):
             self._answering.set()  # a run that begins with text listens to no command
         self._barge_in.last_heard = b""
@@ -382,11 +379,8 @@ class RunChain:
                     return  # the question was not answered: that is no error in the room
         await self._device.show(step, self.activity)
         # A run that has failed while it waited for the wake word is no concern of anybody in the room.
-        if type(step) in CUES and self.engaged:
-            await self._cue(CUES[type(step)])
-
-    async def _cue(self, cue: Cue) -> None:
-        if self.room.sounds and self._speaks:
+        cue = CUES.get(type(step))
+        if cue is not None and self.engaged and self.room.sounds and self._speaks:
             await self._sound.cue(cue)
 
     async def _heard_wake_word(self, name: str) -> None:

@@ -19,9 +19,11 @@ from aioesphomeapi.model import (
     NumberState,
     SwitchInfo,
     SwitchState,
+    VoiceAssistantFeature,
 )
 
 from satellite.audio.pcm import AudioFormat
+from satellite.rooms.device import Capabilities
 from satellite.rooms.media import Container
 
 _START_NAMES = ({"start", "conversation"}, {"start", "listening"}, {"start", "assist"}, {"start", "voice", "assistant"})
@@ -94,6 +96,15 @@ class Entities:
         wanted = formats[0]
         layout = AudioFormat(wanted.sample_rate or 48_000, 2, min(wanted.num_channels or 1, 2))
         return PlayedFormat("flac" if wanted.format == "flac" else "wav", layout)
+
+    def capabilities(self, flags: int) -> Capabilities:
+        """Return what a device with these `VoiceAssistantFeature` flags can do."""
+        announces = self._player is not None  # what only speaks has no processor against its echo either
+        speaker = bool(flags & VoiceAssistantFeature.SPEAKER) or announces
+        timers = bool(flags & VoiceAssistantFeature.TIMERS)
+        return Capabilities(
+            speaker, announces, timers, rings=speaker and timers, cancels_echo=announces, listens_again=True
+        )
 
     @property
     def has_volume(self) -> bool:

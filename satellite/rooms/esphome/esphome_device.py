@@ -20,15 +20,14 @@ from satellite.config.rooms import EsphomeRoomSettings
 from satellite.errors import CannotListen, SatelliteError, Stage
 from satellite.events import RunEvent
 from satellite.rooms.conversation import Conversation
-from satellite.rooms.device import Activity, Capabilities, RoomContext, RoomModes, room_request
+from satellite.rooms.device import Activity, RoomContext, RoomModes, room_request
 from satellite.rooms.esphome.device_timers import DeviceTimers
 from satellite.rooms.esphome.entities import Entities, PlayedFormat
 from satellite.rooms.esphome.heard import HeardQueue
-from satellite.rooms.esphome.output import BareSpeakerOutput, FetchedOutput
+from satellite.rooms.esphome.output import outputs
 from satellite.rooms.esphome.ownership import is_ours
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.esphome.wake_words import chosen, configured, files_of, own_wake_words
-from satellite.rooms.lead_in import LeadIn
 from satellite.rooms.media import MediaStream
 from satellite.rooms.run_steps import wants_more
 from satellite.skills.timers.timers import TimerEvent, TimerEventKind
@@ -82,18 +81,8 @@ class EsphomeDevice:
         """Set once the device has asked for a turn: it is ours."""
 
         self.entities = Entities(client, entities, self._note_modes, self._note_silence)
-        speaker = bool(flags & VoiceAssistantFeature.SPEAKER) or self.entities.played is not None
-        timers = bool(flags & VoiceAssistantFeature.TIMERS)
-        announces = self.entities.played is not None  # what only speaks has no processor against its echo either
-        self.capabilities = Capabilities(
-            speaker, announces, timers, rings=speaker and timers, cancels_echo=announces, listens_again=True
-        )
-        self.output: FetchedOutput | BareSpeakerOutput = BareSpeakerOutput(self)
-        self.media_output: FetchedOutput | None = None
-        if (played := self.entities.played) is not None and (media := self.entities.media) is not None:
-            lead_in = LeadIn(room.lead_in_seconds)
-            self.output = FetchedOutput(self, played, lead_in)
-            self.media_output = FetchedOutput(self, media, lead_in, announcement=False)
+        self.capabilities = self.entities.capabilities(flags)
+        self.output, self.media_output = outputs(self, self.entities, room.lead_in_seconds)
         self._client = client
         self._address = address
         self._flags = flags
@@ -102,10 +91,8 @@ class EsphomeDevice:
         # The wake words of the room are the device's, and so are the sounds at the beginning and the end of a command.
         settings = room.model_copy(update={"wake_words": None, "sounds": False})
         self.conversation = Conversation(self, settings, context, modes)
-        leave = self._leave if rings_until_left else None
-        self._timers = DeviceTimers(
-            client, self.entities, self.capabilities, self.conversation, context.scheduler, leave
-        )
+        timers_of = client, self.entities, self.capabilities, self.conversation, context.scheduler
+        self._timers = DeviceTimers(*timers_of, self._leave if rings_until_left else None)
         self._heard = HeardQueue(_WAITING_SECONDS)
         self._listens_again = False
         """Whether the device opens its microphone by itself after what it plays at present."""

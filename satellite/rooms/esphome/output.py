@@ -6,7 +6,7 @@ from typing import Protocol
 
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, AudioFormat
 from satellite.errors import CannotListen, TextToSpeechError
-from satellite.rooms.esphome.entities import PlayedFormat
+from satellite.rooms.esphome.entities import Entities, PlayedFormat
 from satellite.rooms.esphome.turn import Turn
 from satellite.rooms.lead_in import LeadIn
 from satellite.rooms.media import MediaStream
@@ -213,3 +213,13 @@ class BareSpeakerOutput:
 
     def note_finished(self, *, by_player: bool = False) -> None:
         """Do nothing."""
+
+
+def outputs(
+    player: Player, entities: Entities, lead_in_seconds: float
+) -> tuple[FetchedOutput | BareSpeakerOutput, FetchedOutput | None]:
+    """Return where a device plays what is said, and media if it mixes that itself."""
+    if (played := entities.played) is None or (media := entities.media) is None:
+        return BareSpeakerOutput(player), None
+    lead_in = LeadIn(lead_in_seconds)
+    return FetchedOutput(player, played, lead_in), FetchedOutput(player, media, lead_in, announcement=False)
