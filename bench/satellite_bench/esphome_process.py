@@ -10,9 +10,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from zeroconf.asyncio import AsyncZeroconf
+
 from satellite.audio.pcm import read_wav
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
+from tests.doubles.esphome_wire import NO_KEY
 from tests.waiting import until
 
 _ANSWER_SECONDS = 60.0
@@ -43,8 +46,41 @@ async def switch_on(devices: Sequence[EsphomeDevice], seconds: float) -> dict[st
     return {"rooms": len(devices)}
 
 
-async def _do(request: dict[str, Any], devices: Sequence[EsphomeDevice]) -> Any:
+class Offers:
+    """A device that is nobody's yet, and announces itself on the loopback interface; one at a time."""
+
+    def __init__(self) -> None:
+        self._device = EsphomeDevice(key=NO_KEY)
+        self._network = AsyncZeroconf(interfaces=["127.0.0.1"])
+
+    async def offer(self, name: str) -> dict[str, Any]:
+        """Announce a new one."""
+        self._device = EsphomeDevice(name=name, friendly_name=name, key=NO_KEY)
+        await self._device.start()
+        await (await self._network.async_register_service(self._device.service()))
+        return {"uri": self._device.uri}
+
+    async def heard(self) -> dict[str, Any]:
+        """Wait until something is heard from it."""
+        await until(lambda: any(heard.loud_came_at for heard in self._device.heard), _ANSWER_SECONDS)
+        return {"sound_at": self._device.heard[0].loud_came_at}
+
+    async def withdraw(self) -> dict[str, Any]:
+        """Switch it off."""
+        await (await self._network.async_unregister_service(self._device.service()))
+        await self._device.stop()
+        return {}
+
+
+async def _do(request: dict[str, Any], devices: Sequence[EsphomeDevice], offers: Offers) -> Any:
     """Carry out a request, in all of its rooms at once."""
+    match request["do"]:
+        case "offer":
+            return await offers.offer(request["name"])
+        case "heard":
+            return await offers.heard()
+        case "withdraw":
+            return await offers.withdraw()
     meant = [devices[number] for number in request["rooms"]]
     match request["do"]:
         case "switch on":
@@ -61,10 +97,11 @@ async def _serve(count: int) -> None:
         devices = [await stack.enter_async_context(EsphomeDevice(name=f"device-{i + 1}")) for i in range(count)]
         for device in devices:
             await device.stop()
+        offers = Offers()
         print(json.dumps([device.uri for device in devices]), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             try:
-                answer = {"done": await _do(json.loads(line), devices)}
+                answer = {"done": await _do(json.loads(line), devices, offers)}
             except (TimeoutError, OSError, ValueError, KeyError) as error:
                 answer = {"failed": str(error) or type(error).__name__}
             print(json.dumps(answer), flush=True)

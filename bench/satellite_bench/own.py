@@ -64,9 +64,14 @@ def daemon(
     if not chat:
         nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}
         config["chat"] = {"providers": [nowhere]}
-    file = folder / f"satellite-{port}.yaml"
+    file = config_file(folder, port)
     file.write_text(yaml.safe_dump(config | dict(settings or {})), encoding="utf-8")
     return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"], environment())
+
+
+def config_file(folder: Path, port: int) -> Path:
+    """Return where `daemon` writes the configuration of one that listens at `port`."""
+    return folder / f"satellite-{port}.yaml"
 
 
 def environment(*folders: Path) -> dict[str, str]:

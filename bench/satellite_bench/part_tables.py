@@ -319,6 +319,9 @@ def rooms_tables(result: RoomsResult) -> Iterator[Table]:
     rows = [*_room_times(result), *_esphome_times(result.esphome)]
     if rows:
         yield Table("Times, ms", ("what", *COLUMNS), rows)
+    if result.adoption_seconds:
+        row = _row("ESPHome: `satellite rooms adopt` to the first sound in the new room", result.adoption_seconds)
+        yield Table("Times, s", ("what", *COLUMNS), [row])
 
 
 def _rest(result: RoomsResult, rests: Sequence[RestFigures]) -> Iterator[Row]:

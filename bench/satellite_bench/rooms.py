@@ -123,6 +123,9 @@ class RoomsResult:
     """From the end of the question to the first sound: ours is all rooms at once, theirs one room alone."""
 
     esphome: EsphomeFigures | None = None
+    adoption_seconds: Summary | None = None
+    """From `satellite rooms adopt` to the first sound in the new room."""
+
     describe_ms: Compared | None = None
     """`describe` on a connection of its own: ours is while all rooms stream, theirs without a room."""
 

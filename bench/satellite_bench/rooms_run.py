@@ -10,8 +10,9 @@ import numpy as np
 
 from satellite.audio.pcm import CANONICAL, read_wav, write_wav
 from satellite.errors import SatelliteError
-from satellite_bench import rooms, synthetic
+from satellite_bench import own, rooms, synthetic
 from satellite_bench.rooms import RoomsResult, Sounds
+from satellite_bench.rooms_adopting import adoption
 from satellite_bench.rooms_again import listening_again
 from satellite_bench.rooms_esphome import turns
 from satellite_bench.rooms_house import ESPHOME, Home, House
@@ -35,6 +36,7 @@ _TOGETHER = 8
 _DETECTION_REPEATS = 10
 _BARGE_IN_REPEATS = 5
 _ANSWER_REPEATS = 3
+_ADOPTION_REPEATS = 5
 _DESCRIBE_REPEATS = 200
 
 
@@ -128,6 +130,11 @@ class RoomsBench:
                 found = await turns(house, self._sounds, together, repeats=repeats, on_progress=progress)
                 self._result.esphome, failures = found
                 self._result.failures += failures
+            self._on_status("rooms: a new ESPHome device is adopted")
+            with self._noted():
+                repeats = self._repeats or _ADOPTION_REPEATS
+                config = own.config_file(self._home.folder, daemon.port)
+                self._result.adoption_seconds = await adoption(house, config, repeats=repeats)
 
     async def _detections(self, house: House, count: int) -> None:
         progress = self._progress(f"the wake word, {count} streaming")

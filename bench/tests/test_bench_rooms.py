@@ -1,11 +1,16 @@
 """The rooms part of the benchmark: what is made of its figures."""
 
 import json
+from pathlib import Path
 
 import pytest
-from satellite_bench import marks, part_tables
+import yaml
+from satellite_bench import marks, own, part_tables
 from satellite_bench.memory import Memory
 from satellite_bench.rooms import BargeIn, Detections, EsphomeFigures, RestFigures, RoomsResult
+from satellite_bench.rooms_adopting import adoption
+from satellite_bench.rooms_house import ESPHOME as ESPHOME_DEVICES
+from satellite_bench.rooms_house import Home
 from satellite_bench.stats import Compared, as_json, summarise
 
 ESPHOME = EsphomeFigures(
@@ -28,6 +33,7 @@ def result() -> RoomsResult:
         esphome=ESPHOME,
         detections=[Detections(50, summarise([500.0]), summarise([20.0]))],
         reconnection_ms=summarise([300.0]),
+        adoption_seconds=summarise([6.5]),
         barge_in=BARGE_IN,
         together=8,
         answers_ms=Compared(summarise([6000.0]), summarise([1500.0])),
@@ -46,9 +52,12 @@ def test_a_room_costs_what_a_daemon_takes_more_with_it() -> None:
 
 
 def test_everything_that_was_measured_is_told() -> None:
-    rest, esphome, times = part_tables.rooms_tables(result())
+    rest, esphome, times, adoption = part_tables.rooms_tables(result())
     assert esphome.rows[1] == ("50", "6.0", "0.10", "465", "0.50", "420")
     assert rest.rows[1] == ("50", "51.0", "1.00", "490", "1.00", "440")
+    assert adoption.rows == [
+        ("ESPHome: `satellite rooms adopt` to the first sound in the new room", "1", *4 * ("6.5",))
+    ]
     told = {row[0]: row[2] for row in times.rows}
     assert told["end of the wake word sent to `detection`, 50 streaming"] == "500.0"
     assert told["end of the question to the first sound, 8 rooms at once"] == "6000.0"
@@ -75,3 +84,16 @@ def test_the_most_rooms_are_judged(mib: float, reached: bool) -> None:
     assert silence.reached
     assert (describe.ours, describe.reached) == (4.0, True)
     assert list(marks.rooms_verdicts(RoomsResult())) == []
+
+
+async def test_a_device_found_by_mdns_is_adopted_and_heard(tmp_path: Path, models_directory: Path) -> None:
+    async with Home(tmp_path, models_directory, 1).running(1, ESPHOME_DEVICES) as (daemon, house):
+        config = own.config_file(tmp_path, daemon.port)
+        found = await adoption(house, config, repeats=2)
+        assert found.n == 2
+        assert found.median > 3  # it looks for devices for that long
+    assert [room["name"] for room in yaml.safe_load(config.read_text())["rooms"]] == [
+        "room 1",
+        "new room 1",
+        "new room 2",
+    ]
