@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import select
 import signal
 import socket
 import stat
+import sys
 import termios
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -28,6 +30,7 @@ from satellite.daemon.daemon import Daemon
 from satellite.daemon.serving import Reloader, ReloadRequests
 from satellite.errors import ConfigError, SatelliteError
 from satellite.rooms.candidates import Candidate, CandidateState
+from satellite.rooms.examination import examine
 from satellite.wire.browsing import DeviceKind, FoundDevice
 from tests.command_line import SATELLITE, configuration, free_port, running, wait_for
 from tests.doubles.esphome import EsphomeDevice
@@ -189,6 +192,18 @@ async def test_programs_are_told_why_no_device_is_chosen(states: list[CandidateS
     with pytest.raises(SatelliteError) as raised:
         await adoption._chosen(found, Config(), [], Console(), asks=False)
     assert raised.value.code == code
+
+
+async def test_a_program_that_was_not_asked_is_asked_once_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with EsphomeDevice(is_lva=True, formats=()) as device:
+        found = FoundDevice(DeviceKind.ESPHOME, "pc", ("127.0.0.1",), device.port, is_program=True)
+        candidates = await examine([found], [], [])
+        with pytest.raises(SatelliteError, match="--address") as raised:
+            await adoption._chosen(candidates, Config(), [], Console(), asks=False)
+        assert raised.value.code == "device-unknown"
+        monkeypatch.setattr(sys, "stdin", io.StringIO("1\n"))
+        chosen = await adoption._chosen(candidates, Config(), [], Console(), asks=True)
+        assert (chosen.state, chosen.device.port) == (CandidateState.FREE, device.port)
 
 
 @pytest.mark.parametrize(

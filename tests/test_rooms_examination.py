@@ -5,6 +5,7 @@ import base64
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ def found(port: int, kind: DeviceKind = DeviceKind.ESPHOME) -> FoundDevice:
 
 async def examined(device: EsphomeDevice, *keys: str) -> Candidate:
     return (await examine([found(device.port)], [], keys))[0]
+
+
+async def test_a_program_that_belongs_to_its_latest_client_is_left_alone() -> None:
+    connected_to: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: connected_to.append(writer), "127.0.0.1", 0)
+    async with server:
+        [candidate] = await examine([replace(found(server.sockets[0].getsockname()[1]), is_program=True)], [], [])
+    assert (candidate.state, "--address" in candidate.message) == (CandidateState.UNKNOWN, True)
+    assert connected_to == []
 
 
 @pytest.mark.parametrize(

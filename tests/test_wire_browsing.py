@@ -14,9 +14,11 @@ LOOPBACK = ["127.0.0.1"]
 async def test_satellites_and_esphome_devices_are_found_and_the_daemon_is_not() -> None:
     async with (
         EsphomeDevice(name="voice-09f3ab", friendly_name="Red \x1b[31m") as device,
+        EsphomeDevice(name="a-program", is_lva=True, formats=()) as program,
         AsyncZeroconf(interfaces=LOOPBACK) as network,
     ):
-        await network.async_register_service(device.service())
+        for announced in (device, program):
+            await network.async_register_service(announced.service())
         for name, port in (("Kitchen (upstairs)", 21_700), ("satellite-itself", 10_600)):
             address = "_wyoming._tcp.local."
             info = ServiceInfo(address, f"{name}.{address}", port=port, parsed_addresses=LOOPBACK, server="pi.local.")
@@ -36,4 +38,5 @@ async def test_satellites_and_esphome_devices_are_found_and_the_daemon_is_not() 
             ),
         ]
         assert [one.uri for one in found] == ["tcp://127.0.0.1:21700", f"esphome://127.0.0.1:{device.port}"]
+        assert [one.is_program for one in await browse(through=LOOPBACK) if one.name == "a-program"] == [True]
         assert "satellite-itself" in [one.name for one in await browse([21_700], through=LOOPBACK)]

@@ -22,6 +22,9 @@ class CandidateState(StrEnum):
     HELD = "held"
     """Another server has it."""
 
+    UNKNOWN = "unknown"
+    """A connection would take it from the server that it may have, so that it was not asked."""
+
     OURS = "ours"
     """The configuration names it already."""
 

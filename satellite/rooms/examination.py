@@ -16,9 +16,14 @@ from satellite.wire.discovery import is_ip
 _DESCRIBE_SECONDS = 5.0
 _RESOLVE_SECONDS = 2.0
 
+_UNASKED = (
+    "is a program such as linux-voice-assistant, which belongs to the latest client, so that it was not asked: "
+    "satellite rooms adopt takes it from Home Assistant, if that has it, where it is chosen or named by --address"
+)
+
 
 async def examine(devices: Sequence[FoundDevice], uris: Iterable[str], keys: Sequence[str]) -> list[Candidate]:
-    """Return the state of each of the `devices`, in order; those that `uris` names are not disturbed.
+    """Return the state of each of the `devices`, in order; those that `uris` names, and programs, are not disturbed.
 
     `keys` are keys in base64 that an ESPHome device may have.
     """
@@ -30,6 +35,8 @@ async def examine(devices: Sequence[FoundDevice], uris: Iterable[str], keys: Seq
             return Candidate(device, CandidateState.OURS, "is a room already: satellite rooms")
         if device.kind is DeviceKind.WYOMING:
             return await _examine_wyoming(device)
+        if device.is_program:
+            return Candidate(device, CandidateState.UNKNOWN, _UNASKED)
         return await examine_esphome(device, keys)
 
     return await asyncio.gather(*map(one, devices))

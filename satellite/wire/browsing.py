@@ -46,6 +46,9 @@ class FoundDevice:
     project: str = ""
     """What it is, such as `esphome.voice-pe`."""
 
+    is_program: bool = False
+    """Whether it says that it is a program on a computer, as linux-voice-assistant does."""
+
     @property
     def uri(self) -> str:
         """Return its address as a room's `uri`."""
@@ -103,6 +106,7 @@ def _device(info: AsyncServiceInfo) -> FoundDevice:
         mac=_text(info, b"mac").lower(),
         friendly_name=_text(info, b"friendly_name"),
         project=_text(info, b"project_name"),
+        is_program=_text(info, b"platform").upper() == "HOST",
     )
 
 

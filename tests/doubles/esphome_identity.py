@@ -47,7 +47,7 @@ class Identity(AssistantSettings):
     def service(self) -> ServiceInfo:
         """Return what it announces by zeroconf."""
         properties = {"mac": self.mac.replace(":", "").lower(), "friendly_name": self.friendly_name}
-        properties |= {"version": "2026.10.0", "platform": "ESP32", "network": "wifi"}
+        properties |= {"version": "2026.10.0", "platform": "HOST" if self.is_lva else "ESP32", "network": "wifi"}
         properties |= {"project_name": _VOICE_PE, "project_version": "26.6.0"}
         if self.key is not None:
             supported = "api_encryption_supported" if self.key == NO_KEY else "api_encryption"

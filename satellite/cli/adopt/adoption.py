@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -155,6 +156,10 @@ async def _chosen(
         choices = [str(number + 1) for number in range(len(candidates))]
         while True:
             candidate = candidates[IntPrompt.ask("which one", console=console, choices=choices, default=usual) - 1]
+            if candidate.state is CandidateState.UNKNOWN:
+                chosen = replace(candidate.device, is_program=False)  # now it is meant
+                candidate = (await examine([chosen], addresses_of(config.rooms), keys))[0]
+                console.print(f"{candidate.device.name} {candidate.message}")
             if candidate.state is CandidateState.LOCKED:
                 candidate = await _unlocked(candidate, config, keys, console)
             if candidate.state in ADOPTABLE or not adoptable:
