@@ -178,6 +178,20 @@ async def test_who_goes_on_after_the_end_is_heard_at_once_and_noise_is_not(softe
     assert resumed is None or TurnState.SPEAKING in states[:resumed]
 
 
+@pytest.mark.parametrize(("between_db", "resumed"), [(99, True), (28, True), (20, False)])
+async def test_who_goes_on_after_silence_may_be_softer_than_where_others_may_speak(
+    between_db: int, resumed: bool
+) -> None:
+    recorder = CommandRecording(LoudnessVad(), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
+    parts = [(60, 0), (12, 9.7), (40, between_db), (12, 12.5)]  # windows, and how much softer each is
+    for number, (windows, softer_db) in enumerate(parts):
+        if number == 3:
+            assert recorder.state is TurnState.ENDED
+            recorder.turn.listen_on()
+        await recorder.feed(sound(windows, round(COMMAND_LEVEL * 10 ** (-softer_db / 20))))
+    assert (recorder.state is TurnState.SPEAKING) == resumed
+
+
 async def test_what_the_speaker_says_softly_for_a_moment_is_part_of_the_command() -> None:
     trailing = COMMAND_LEVEL // 6
     assert await ended_after((60, COMMAND_LEVEL), (12, trailing), (20, COMMAND_LEVEL), (10, 0)) is None

@@ -28,6 +28,9 @@ _LAGGING_DB = 3.0
 _NOISE_DB = 13.0
 """How much softer than the command noise is that does not resume it after its end."""
 
+_ALONE_WINDOWS = 16
+"""Silent in a row, half a second, after which it is the speaker who goes on: nobody else was there to be heard."""
+
 _OVERLOOKED_WINDOWS = 4
 """Of a softer voice, before it is found to be soft."""
 
@@ -105,6 +108,7 @@ class CommandRecording(Recording):
         self._ahead_bytes = 0  # audio of the VAD's next window that it was measured of
         self._soft_seconds = 0.0  # since the speaker's own voice was heard
         self._soft_from = 0  # the window with which they began
+        self._alone = False  # since the command ended, or nearly
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
 
     @property
@@ -172,6 +176,10 @@ class CommandRecording(Recording):
         if trails and not self._soft_seconds:
             self._soft_from = len(self.speech) - 1
         self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + trails * self.window_seconds
+        if self._level.silent_windows >= _ALONE_WINDOWS:
+            self._alone = True
+        elif is_speech and not soft and self.turn.state is TurnState.SPEAKING:
+            self._alone = False
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
 
     def _is_soft(self, softer_db: float) -> bool:
@@ -180,6 +188,6 @@ class CommandRecording(Recording):
             return False
         if self._loudness.long_quiet:
             return softer_db > _LAGGING_DB
-        if self.turn.state is TurnState.ENDED and self._level.lately_db > _NOISE_DB:
-            return True
+        if self.turn.state is TurnState.ENDED and (self._alone or self._level.lately_db > _NOISE_DB):
+            return self._level.lately_db > _NOISE_DB
         return softer_db > (_RESUMED_DB if self._soft_seconds >= _BACKGROUND_SECONDS else _BACKGROUND_DB)

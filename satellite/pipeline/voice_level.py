@@ -20,6 +20,9 @@ Pauses are left out: what is said after one would seem softer than it is."""
 _LATEST_WINDOWS = 4
 """Windows by whose level noise after the command is told from its speaker, sooner than noise could resume it."""
 
+_SILENT_DB = 25.0
+"""How much softer than the speaker silence is: what is between two words of a television 10 dB softer is louder."""
+
 
 class VoiceLevel:
     """Follows the level of one command, window by window of the VAD."""
@@ -29,6 +32,9 @@ class VoiceLevel:
         self._powers: deque[float] = deque(maxlen=_SMOOTHED_WINDOWS)
         self.lately_db = 0.0
         """By how much the speaker's voice was louder in the latest `_LATEST_WINDOWS` alone."""
+
+        self.silent_windows = 0
+        """Windows in a row, at the end, in which nobody speaks, in the background neither."""
 
     def feed(self, pcm: bytes, is_speech: bool) -> float:
         """Advance by a window of canonical audio, and return by how much the speaker's voice is louder, in decibels."""
@@ -42,6 +48,8 @@ class VoiceLevel:
         if not self._loudest:
             return 0.0
         loudness = self._loudest[-1 - len(self._loudest) // _LOUD]
+        is_silent = not is_speech and loudness - _decibels(power) > _SILENT_DB
+        self.silent_windows = self.silent_windows + 1 if is_silent else 0
         powers = list(self._powers)
         self.lately_db = loudness - _mean_decibels(powers[-_LATEST_WINDOWS:])
         return loudness - _mean_decibels(powers)
