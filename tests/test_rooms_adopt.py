@@ -4,15 +4,10 @@ import asyncio
 import base64
 import io
 import json
-import os
-import pty
-import select
-import signal
 import socket
 import stat
 import sys
-import termios
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -315,66 +310,6 @@ async def test_a_device_that_does_not_encrypt_has_no_key_and_one_that_has_no_wak
     ]
 
 
-async def in_terminal(words: list[str], *keys: tuple[str, str], unseen: Collection[str] = ()) -> tuple[int, str]:
-    """Run a command in a terminal; press `keys` when the text before them was seen; return status and screen.
-
-    The texts `unseen` are answered when the terminal no longer shows what is typed.
-    """
-    main, inner = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *words, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
-    )
-    os.close(inner)
-    seen, waiting = "", list(keys)
-    os.set_blocking(main, False)
-    try:
-        while True:
-            await until(lambda: process.returncode is not None or select.select([main], [], [], 0)[0])
-            try:
-                piece = os.read(main, 4096)
-            except OSError:  # the terminal is closed with its last process
-                break
-            seen += piece.decode(errors="replace")
-            if waiting and waiting[0][0] in seen:
-                prompt, answer = waiting.pop(0)
-                if prompt in unseen:
-                    await until(lambda: not termios.tcgetattr(main)[3] & termios.ECHO)
-                if answer == CONTROL_C:  # which is no signal where the terminal controls no session
-                    process.send_signal(signal.SIGINT)
-                else:
-                    os.write(main, answer.encode())
-        return await process.wait(), seen
-    finally:
-        if process.returncode is None:
-            process.kill()
-        os.close(main)
-
-
-async def test_control_c_changes_nothing_in_any_question(tmp_path: Path) -> None:
-    file = written(tmp_path)
-    before = file.read_text()
-    async with EsphomeDevice(key=KEY) as device:
-        words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", device.uri, "--uri", NOBODY]
-        for keys in ((CONTROL_C,), ("1\n", CONTROL_C), ("1\n", f"{base64.b64encode(KEY).decode()}\n", CONTROL_C)):
-            asked = zip(("which one", "its key", "name of the room"), keys, strict=False)
-            status, seen = await in_terminal(words, *asked, unseen=("its key",))
-            assert (status, "nothing was changed" in seen, file.read_text()) == (130, True, before)
-
-
-async def test_people_are_asked_in_a_terminal(tmp_path: Path) -> None:
-    file = written(tmp_path)
-    before = file.read_text()
-    async with ScriptedSatellite(name="Kitchen Pi", mode="wake") as satellite:
-        words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", satellite.uri, "--uri", NOBODY]
-        status, seen = await in_terminal(words, ("which one", "\x04"))
-        assert (status, "nobody answers" in seen, file.read_text()) == (1, True, before)
-        status, seen = await in_terminal(words, ("which one", "1\n"), ("name of the room", "küche\n"))
-        assert "answers as Kitchen Pi" in seen
-        assert (status, [room.name for room in loader.load(file).rooms]) == (5, ["küche"])
-        status, seen = await in_terminal(words, ("which one", "\n"))
-        assert (status, "is a room already" in seen) == (1, True)
-
-
 async def test_a_real_daemon_speaks_in_the_new_room(tmp_path: Path, models_directory: Path) -> None:
     port = free_port()
     file = configuration(tmp_path, models_directory, port)
@@ -388,16 +323,3 @@ async def test_a_real_daemon_speaks_in_the_new_room(tmp_path: Path, models_direc
             told = json.loads((await result.communicate())[0])
             assert (result.returncode, told["state"], told["heard"]) == (0, "connected", True)
             assert satellite.speaker.utterances
-
-
-async def test_a_key_is_typed_unseen(tmp_path: Path) -> None:
-    file, key = written(tmp_path), base64.b64encode(b"k" * 32).decode()
-    async with EsphomeDevice(key=b"k" * 32) as device:
-        words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", device.uri, "--uri", NOBODY]
-        unseen, other = ("its key", "44 characters", "refuses that key"), base64.b64encode(KEY).decode()
-        wrong = (("which one", "7\n"), ("available options", "\n"), ("its key", "wrong\n"), ("44 characters", "\n"))
-        status, seen = await in_terminal(words, *wrong, unseen=unseen)
-        assert (status, "device-locked" in seen, "wrong" in seen) == (1, True, False)
-        answers = (("which one", "\n"), ("its key", f"{other}\n"), ("refuses that key", f"{key}\n"))
-        status, seen = await in_terminal(words, *answers, ("name of the room", "study\n"), unseen=unseen)
-        assert (status, key in seen, list(keys_in(tmp_path).values())) == (5, False, [key])

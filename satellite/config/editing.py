@@ -1,5 +1,6 @@
 """Changes the configuration's file: a backup first, and only to a content that the loader accepts."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -17,9 +18,11 @@ def check_editable(file: Path) -> None:
     if not file.exists():
         cure = "make one with `satellite config --example > FILE`, and name it: satellite --config FILE"
         raise ConfigError(f"{file} does not exist; {cure}")
-    folder = file.resolve().parent
-    if not (os.access(file, os.R_OK) and os.access(folder, os.W_OK | os.X_OK)):
-        raise ConfigUnreadable(f"{file} cannot be changed by this user; try it with sudo")
+    for path, needed in ((file.resolve(), os.R_OK | os.W_OK), (file.resolve().parent, os.W_OK | os.X_OK)):
+        if not os.access(path, needed):
+            own = os.geteuid() in (0, path.stat().st_uid)
+            cure = f": {path} is read-only" if own else " by this user; try it with sudo"
+            raise ConfigUnreadable(f"{file} cannot be changed{cure}")
 
 
 Change = Callable[[str], str]
@@ -48,7 +51,9 @@ def edit(file: Path, change: Change, check: Check) -> Path:
         replace_file(backup, text, mode=mode, owner=owner)
         replace_file(target, edited, mode=mode, owner=owner)
     except OSError as error:
-        raise ConfigError(f"{file} cannot be changed: {error}") from error
+        # As into a container: no other file can take its place.
+        cure = "; it is mounted by itself, mount its folder in its place" if error.errno == errno.EBUSY else ""
+        raise ConfigError(f"{file} cannot be changed: {error.filename}: {error.strerror}{cure}") from error
     return backup
 
 

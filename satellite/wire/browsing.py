@@ -8,7 +8,7 @@ from enum import StrEnum
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from satellite.errors import shown
+from satellite.errors import SatelliteError, shown
 from satellite.net.binding import host_and_port
 from satellite.wire.discovery import interfaces
 
@@ -67,7 +67,8 @@ async def browse(
 ) -> list[FoundDevice]:
     """Return the devices that are announced within `seconds` on the interfaces `through`, sorted by name.
 
-    Wyoming services at `own_ports` of this machine are left out: they are the daemon itself.
+    Wyoming services at `own_ports` of this machine are left out: they are the daemon itself. Raises `SatelliteError`
+    (`no-network`) where they cannot be looked for.
     """
     found: set[tuple[str, str]] = set()
 
@@ -75,7 +76,12 @@ async def browse(
         if state_change is ServiceStateChange.Added:
             found.add((service_type, name))
 
-    network = AsyncZeroconf(interfaces=through, ip_version=IPVersion.V4Only)
+    try:
+        network = AsyncZeroconf(interfaces=through, ip_version=IPVersion.V4Only)
+    except RuntimeError as error:  # there is no interface
+        raise SatelliteError("this machine has no network to find devices in", code="no-network") from error
+    except OSError as error:
+        raise SatelliteError(f"devices cannot be looked for: {error}", code="no-network") from error
     try:
         browser = AsyncServiceBrowser(network.zeroconf, list(_TYPES), handlers=[note])
         await asyncio.sleep(seconds)

@@ -68,6 +68,8 @@ async def adopt(args: argparse.Namespace) -> int:
         console.print("looking for devices…")
         candidates = await _candidates(config, known)
     asks = not (args.yes or args.json)
+    if asks and sys.stdin is None:  # it is closed, which input() takes for a fault of the program
+        raise _nobody_answers()
     with _answering():
         candidate = await _chosen(candidates, config, known, console, asks=asks)
         name = _room_name(args.room, candidate, config, asks=asks)
@@ -103,13 +105,17 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except EOFError as error:
-        told = "nobody answers; with --yes nothing is asked. Nothing was changed"
-        raise SatelliteError(told, code="no-answer") from error
+        print(file=sys.stderr)  # after the question
+        raise _nobody_answers() from error
     except KeyboardInterrupt:
         print("\nnothing was changed", file=sys.stderr)
         raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _nobody_answers() -> SatelliteError:
+    return SatelliteError("nobody answers; with --yes nothing is asked. Nothing was changed", code="no-answer")
 
 
 async def _candidates(config: Config, keys: Collection[str]) -> list[Candidate]:
