@@ -183,13 +183,14 @@ async def test_who_goes_on_after_silence_may_be_softer_than_where_others_may_spe
     between_db: int, resumed: bool
 ) -> None:
     recorder = CommandRecording(LoudnessVad(), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
-    parts = [(60, 0), (12, 9.7), (40, between_db), (12, 12.5)]  # windows, and how much softer each is
+    parts = [(60, 0), (12, 9.7), (40, between_db), (40, 12.5)]  # windows, and how much softer each is
     for number, (windows, softer_db) in enumerate(parts):
         if number == 3:
             assert recorder.state is TurnState.ENDED
             recorder.turn.listen_on()
         await recorder.feed(sound(windows, round(COMMAND_LEVEL * 10 ** (-softer_db / 20))))
     assert (recorder.state is TurnState.SPEAKING) == resumed
+    assert (len(recorder.spoken[1]) == 152) == resumed  # all of it is understood
 
 
 async def test_what_the_speaker_says_softly_for_a_moment_is_part_of_the_command() -> None:

@@ -108,7 +108,7 @@ class CommandRecording(Recording):
         self._ahead_bytes = 0  # audio of the VAD's next window that it was measured of
         self._soft_seconds = 0.0  # since the speaker's own voice was heard
         self._soft_from = 0  # the window with which they began
-        self._alone = False  # since the command ended, or nearly
+        self._alone = False  # whether nobody else was heard in a pause
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
 
     @property
@@ -176,10 +176,8 @@ class CommandRecording(Recording):
         if trails and not self._soft_seconds:
             self._soft_from = len(self.speech) - 1
         self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + trails * self.window_seconds
-        if self._level.silent_windows >= _ALONE_WINDOWS:
+        if self._level.silent_windows >= _ALONE_WINDOWS and self.turn.state is not TurnState.WAITING:
             self._alone = True
-        elif is_speech and not soft and self.turn.state is TurnState.SPEAKING:
-            self._alone = False
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
 
     def _is_soft(self, softer_db: float) -> bool:
@@ -188,6 +186,9 @@ class CommandRecording(Recording):
             return False
         if self._loudness.long_quiet:
             return softer_db > _LAGGING_DB
-        if self.turn.state is TurnState.ENDED and (self._alone or self._level.lately_db > _NOISE_DB):
-            return self._level.lately_db > _NOISE_DB
+        lately_db = self._level.lately_db
+        if self.turn.state is TurnState.ENDED and (self._alone or lately_db > _NOISE_DB):
+            return lately_db > _NOISE_DB
+        if self._alone:
+            return min(softer_db, lately_db) > _NOISE_DB
         return softer_db > (_RESUMED_DB if self._soft_seconds >= _BACKGROUND_SECONDS else _BACKGROUND_DB)
