@@ -32,7 +32,7 @@ from satellite.rooms.hub import Hub
 from satellite.rooms.intercom import Intercom
 from satellite.rooms.media_sources import MediaSources
 from satellite.rooms.playback import SharedSound, Sounding
-from satellite.rooms.room import LinkState, RoomStatus
+from satellite.rooms.room import LinkState, RoomStatus, is_heard
 from satellite.services.session import ALL_STAGES, Session
 from satellite.wire.connection import Connection, Timeouts
 from satellite.wire.server import AllowedNetworks, Server
@@ -109,6 +109,7 @@ class ScriptedHouseRoom:
             since_seconds=0.0,
             reconnections=0,
             capabilities=self.capabilities,
+            heard=is_heard(self),
             muted=self.muted,
             volume=self.volume,
             sounding=Sounding.MEDIA if self.done and self.done[-1] == ("play",) else None,

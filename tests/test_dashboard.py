@@ -10,9 +10,13 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocket, expect
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE
+from satellite.config.rooms import RoomSettings, SpeakerSettings
+from satellite.monitoring.status import as_json
+from satellite.rooms.device import Capabilities
 from tests.browser import DESK, ELSEWHERE, PHONE, ask, become, opened, running
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import added_rooms
+from tests.house import ScriptedHouseRoom
 from tests.http_daemon import QUESTION, TOKEN, serving
 from tests.running_daemon import RunningDaemon
 from tests.test_status import STATE
@@ -213,6 +217,36 @@ def test_rooms_are_operated(daemon: RunningDaemon, browser: Browser, url: str) -
         room.get_by_role("button", name="Listen").click()
         expect(room.locator(".result")).to_have_text("")
         expect(row(page, "garage").get_by_role("button")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("bare", "elsewhere", "buttons", "chip"),
+    [
+        (Capabilities(), False, {"Listen", "Stop", "Mute", "Say…", "Call", "Volume"}, ""),
+        (Capabilities(announces=False), False, {"Listen", "Stop", "Mute", "Volume"}, "answers only"),
+        (Capabilities(speaker=False), False, {"Listen", "Mute"}, "no speaker"),
+        (Capabilities(speaker=False), True, {"Listen", "Stop", "Mute", "Say…", "Call", "Volume"}, ""),
+        (Capabilities(announces=False), True, {"Listen", "Stop", "Mute", "Say…", "Call", "Volume"}, ""),
+    ],
+)
+def test_a_room_is_offered_what_it_can_do(
+    browser: Browser, url: str, bare: Capabilities, elsewhere: bool, buttons: set[str], chip: str
+) -> None:
+    kitchen = RoomSettings(name="kitchen", speaker=SpeakerSettings(room="office") if elsewhere else None)
+    home = (ScriptedHouseRoom(kitchen, capabilities=bare), ScriptedHouseRoom(RoomSettings(name="office")))
+    event = f"event: status\ndata: {json.dumps({**STATE, 'rooms': [as_json(room.status()) for room in home]})}\n\n"
+    with opened(browser, url) as page:
+        page.route("**/events", lambda route: route.fulfill(content_type="text/event-stream", body=event))
+        page.reload()
+        expect(row(page, "office").get_by_role("button", name="Say…")).to_be_visible()
+        seen = row(page, "kitchen").locator("button:visible, select:visible, input:visible")
+        names = {
+            name.removesuffix(" (kitchen)") for name in seen.evaluate_all("all => all.map((one) => one.ariaLabel)")
+        }
+        assert names == buttons
+        expect(row(page, "office").get_by_label("Call (office)")).to_be_visible(visible=not chip)
+        expect(page.locator(".chip").filter(has_text="kitchen").locator(".secondary")).to_have_text(chip)
+        expect(page.get_by_role("checkbox", name="kitchen")).to_be_checked(checked=not chip)
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

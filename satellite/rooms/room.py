@@ -54,6 +54,9 @@ class RoomStatus:
 
     reconnections: int
     capabilities: Capabilities
+    heard: bool = True
+    """Whether announcements, calls and media are heard: by the room's own speaker, or elsewhere (`speaker`)."""
+
     muted: bool = False
     volume: float | None = None
     """From 0 to 1; None where nobody has set it."""
@@ -148,6 +151,10 @@ class BaseRoom(ABC):
     def current(self) -> Conversation | None:
         """Return the conversation that is held there; None while the room is not connected."""
 
+    @abstractmethod
+    async def run(self) -> None:
+        """Keep it connected, and hold conversations there, until cancelled."""
+
     def become(self, state: LinkState, summary: str, *, log: bool = True) -> None:
         """Change to a state, described by `summary`; a change of the state is logged, a new summary is not."""
         changed = state is not self.state
@@ -212,6 +219,7 @@ class BaseRoom(ABC):
             since_seconds=round(time.monotonic() - self.since, 1),
             reconnections=self.reconnections,
             capabilities=self.capabilities,
+            heard=is_heard(self),
             muted=self.modes.muted,
             volume=self.modes.volume,
             listen_only=self.modes.listen_only,

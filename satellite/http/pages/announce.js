@@ -12,7 +12,7 @@ export class Announce {
     });
   }
 
-  /** Offer `rooms` from `/status`; connected ones are selected until the user changes that. */
+  /** Offer `rooms` from `/status`; connected ones that are heard are selected until the user changes that. */
   offer(rooms) {
     byId("announce").hidden = rooms.length === 0;
     keep(byId("announce-rooms"), [{ legend: true }, ...rooms], (room) => room.room ?? "", makeChip, fillChip);
@@ -66,6 +66,7 @@ function fillChip(node, room) {
   if (room.legend) return;
   const [box, , state] = node.children;
   const isHere = room.state === "connected";
-  if (!box.dataset.chosen) box.checked = isHere;
-  say(state, isHere ? "" : stateName(room.state));
+  if (!box.dataset.chosen) box.checked = isHere && room.heard;
+  const silent = room.capabilities?.speaker ? "answers only" : "no speaker";
+  say(state, !isHere ? stateName(room.state) : room.heard ? "" : silent);
 }

@@ -36,15 +36,16 @@ export function makeControls() {
 /** Fill the controls of `makeControls` for a room of `/status`, of all `rooms`; one that is not connected has none. */
 export function fillControls(box, room, rooms) {
   const [listen, stop, mute, about, call, volume] = box.children;
-  const speaks = canSpeak(room);
-  const others = rooms.filter((one) => one !== room && one.state === "connected" && canSpeak(one)).map((one) => one.room);
+  const sounds = room.heard || room.capabilities?.speaker; // some play nothing but answers
+  const others = rooms.filter((one) => one !== room && one.state === "connected" && one.heard).map((one) => one.room);
   box.dataset.room = room.room;
   box.dataset.muted = String(room.muted ?? false);
   show(box, room.state === "connected");
   say(mute, room.muted ? "Unmute" : "Mute");
   say(stop, room.sounding === "call" ? "Hang up" : "Stop");
-  for (const one of [stop, about, volume]) show(one, speaks);
-  show(call, speaks && others.length > 0 && room.sounding !== "call");
+  for (const one of [stop, volume]) show(one, sounds);
+  show(about, room.heard);
+  show(call, room.heard && others.length > 0 && room.sounding !== "call");
   call.setAttribute("aria-label", `Call (${room.room})`);
   if (call.dataset.rooms !== others.join("\n")) {
     call.dataset.rooms = others.join("\n");
@@ -55,8 +56,6 @@ export function fillControls(box, room, rooms) {
   slider.setAttribute("aria-label", `Volume (${room.room})`);
   if (document.activeElement !== slider) slider.value = String(Math.round((room.volume ?? 1) * 100));
 }
-
-const canSpeak = (room) => room.capabilities?.speaker ?? true;
 
 async function send(box, result, action, body) {
   tone(result, "");
