@@ -95,8 +95,7 @@ class RunChain:
         self._streams = False
         """Whether the microphone is heard after a command."""
 
-        speech_interrupts = device.capabilities.speech_interrupts
-        self._barge_in = BargeIn(context.stages, room, speech_interrupts=speech_interrupts)
+        self._barge_in = BargeIn(context.stages, room, speech_interrupts=can.speech_interrupts)
         self._sounded = False
         """Whether the present run was heard."""
 
