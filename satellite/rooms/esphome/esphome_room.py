@@ -165,7 +165,8 @@ class EsphomeRoom(BaseRoom):
         file = self.settings.key_file
         if file is not None and not self._warned and (seen := exposure(file, os.geteuid())):
             self._warned = True
-            _LOGGER.warning("room %s: the key in %s is no secret: %s", self.settings.name, file, seen)
+            name = self.settings.name
+            _LOGGER.warning("room %s: the key in %s is no secret: %s", name, file, seen, extra={"room": name})
         try:
             secret = esphome_key(self.settings).find()
             if secret.value and len(base64.b64decode(secret.value, validate=True)) != _KEY_BYTES:
