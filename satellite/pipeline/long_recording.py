@@ -24,11 +24,6 @@ class RecordedPart:
     pcm: bytes
     speech: Sequence[float]
 
-    @property
-    def spoken(self) -> tuple[bytes, Sequence[float]]:
-        """What is to be understood, as of a `Recording`: all of it."""
-        return self.pcm, self.speech
-
 
 class LongRecording:
     """One recording of up to `max_seconds`, of which `recording` holds the part that is not transcribed yet.

@@ -31,8 +31,8 @@ _NOISE_DB = 13.0
 _ALONE_WINDOWS = 16
 """Silent in a row, half a second, after which it is the speaker who goes on: nobody else was there to be heard."""
 
-_OVERLOOKED_WINDOWS = 4
-"""Of a softer voice, before it is found to be soft."""
+_SILENT_WINDOWS = 8
+"""Silent in a row, a quarter of a second, after which a softer voice was the speaker's own: a television goes on."""
 
 
 class Recording:
@@ -69,11 +69,6 @@ class Recording:
         self.pcm += pcm
         self.speech += await self._stream.feed(pcm)
 
-    @property
-    def spoken(self) -> tuple[bytes, list[float]]:
-        """What is to be understood, and the VAD's probability for each window of it."""
-        return bytes(self.pcm), self.speech
-
     def take(self, windows: int) -> tuple[bytes, list[float]]:
         """Remove the first windows of the recording and return them, with the VAD's probability for each."""
         size = windows * self._window_bytes
@@ -107,17 +102,8 @@ class CommandRecording(Recording):
         self._pending = bytearray()  # audio that the loudness was not measured of yet
         self._ahead_bytes = 0  # audio of the VAD's next window that it was measured of
         self._soft_seconds = 0.0  # since the speaker's own voice was heard
-        self._soft_from = 0  # the window with which they began
         self._alone = False  # whether nobody else was heard in a pause
         self._tail_left = _WAKE_WORD_TAIL_SECONDS if after_wake_word else 0.0
-
-    @property
-    def spoken(self) -> tuple[bytes, list[float]]:
-        """The command, without the voice of somebody else who has spoken for longer than a voice trails off."""
-        if self._soft_seconds <= TRAILING_SECONDS:
-            return super().spoken
-        windows = self._soft_from - _OVERLOOKED_WINDOWS
-        return bytes(self.pcm[: windows * self._window_bytes]), self.speech[:windows]
 
     @property
     def state(self) -> TurnState:
@@ -173,12 +159,13 @@ class CommandRecording(Recording):
         soft = is_speech and self._is_soft(softer_db)
         # Where it is quiet altogether, it is the VAD that lags, and nobody trails off.
         trails = soft and not self._loudness.quiet
-        if trails and not self._soft_seconds:
-            self._soft_from = len(self.speech) - 1
         self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + trails * self.window_seconds
         if self._level.silent_windows >= _ALONE_WINDOWS and self.turn.state is not TurnState.WAITING:
             self._alone = True
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
+        if self._soft_seconds > TRAILING_SECONDS and self._level.silent_windows >= _SILENT_WINDOWS:
+            self._soft_seconds = 0.0
+            self.turn.include_trail(_SILENT_WINDOWS * self.window_seconds)
 
     def _is_soft(self, softer_db: float) -> bool:
         """Return whether what the VAD takes for speech is somebody else, or nobody any more."""

@@ -151,13 +151,11 @@ class Stages:
         self, recording: Recording | RecordedPart, language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
         """Return what was said in the recording until now."""
-        pcm, probabilities = recording.spoken
+        pcm, speech = bytes(recording.pcm), tuple(recording.speech)
         transcriber = await self.engines.transcriber.get(self.config.deadlines.load_seconds)
         seconds = self.config.deadlines.stt_seconds * stt_patience(seconds_of(pcm))
         async with _deadline(Stage.STT, seconds):
-            return await transcriber.transcribe(
-                pcm, speech=tuple(probabilities), language=language, vocabulary=vocabulary
-            )
+            return await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
 
     async def transcribe_pcm(
         self, pcm: bytes, language: str | None = None, vocabulary: Sequence[str] = ()

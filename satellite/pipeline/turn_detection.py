@@ -117,6 +117,14 @@ class TurnDetector:
             self.state = TurnState.WAITING
             self._speech = _Speech()
 
+    def include_trail(self, silence_seconds: float) -> None:
+        """Count a soft voice that has ended so long ago as the speaker's: the words so far lack those."""
+        if self.state is TurnState.SPEAKING:
+            self.last_speech_at = self.seconds - silence_seconds
+            self._silence_in_row = silence_seconds
+            self._speech.completeness = Completeness.UNKNOWN
+            self._held = False
+
     def listen_on(self) -> None:
         """Take up the command again, which has ended, if more speech comes: its state becomes `SPEAKING`."""
         self._listens_on = True
