@@ -28,7 +28,7 @@ SYSTEM_PROMPT = "You are the voice of the house. Answer in one short sentence."
 FRANCE, SPAIN = "What is the capital of France?", "What is the capital of Spain?"
 STORY = "Tell me a very long story about a dog who travels around the world."
 LONG = "The cat sat on the mat and watched the birds outside. " * 25
-SILENCE_SECONDS = 2.0
+SILENCE_SECONDS = 5.0
 
 
 class Brain:

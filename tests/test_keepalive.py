@@ -146,16 +146,15 @@ async def test_a_prime_for_the_very_question_goes_on() -> None:
         assert question.evaluated_tokens < 20
 
 
-@pytest.mark.parametrize("waits", [True, False], ids=["read in time", "read while it is asked"])
-@pytest.mark.parametrize("words", ["", "What is the weather"])
-async def test_the_aside_and_the_first_words_of_a_question_are_read_before_it_comes(words: str, waits: bool) -> None:
+@pytest.mark.parametrize(("words", "in_time"), [("", True), ("", False), ("What is the weather", True)])
+async def test_the_aside_and_the_first_words_of_a_question_are_read_before_it_comes(words: str, in_time: bool) -> None:
     aside = "It is Monday, 30 November 2026, 17:21; room: kitchen. " * 4
     async with keeping() as house:
         await house.warm()
-        house.server.prefill_seconds_per_token = 0.002
+        house.server.prefill_seconds_per_token = 0.0 if in_time else 0.002
         house.chat.prepare([*HISTORY, Message("user", words, aside)])
         await house.sends("prime")
-        if waits:
+        if in_time:
             await house.ticks()
         question = Message("user", "What is the weather in Paris?", aside)
         async with aclosing(house.chat.stream([*HISTORY, question])) as deltas:

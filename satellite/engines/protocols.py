@@ -163,12 +163,11 @@ class Message:
 
 
 def starts_with(messages: Sequence[Message], beginning: Sequence[Message]) -> bool:
-    """Return whether `messages` start with `beginning`, of which the last may be the first words of a question."""
+    """Return whether `messages` start with `beginning`, of which the last may be a question without its words."""
     if not beginning or len(messages) < len(beginning):
         return not beginning
     last, longer = beginning[-1], messages[len(beginning) - 1]
-    is_question = last.role == "user" and longer.content.startswith(last.content)
-    same = replace(longer, content=last.content) if is_question else longer
+    same = replace(longer, content="") if last.role == "user" and not last.content else longer
     return [*messages[: len(beginning) - 1], same] == list(beginning)
 
 
