@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import psutil
 import pytest
 
 from satellite.cli.main import main
@@ -39,6 +40,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def listening_ports() -> set[int]:
+    """Return where this very process listens; at a port that it has left another one may by now."""
+    connections = psutil.Process().net_connections("tcp")
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def configuration(folder: Path, models: Path, port: int, more: str = "") -> Path:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from wyoming.asr import Transcribe
 from wyoming.info import Describe
@@ -21,7 +20,7 @@ from satellite.config.loader import parse
 from satellite.daemon.daemon import Daemon
 from satellite.rooms.room import LinkState
 from satellite.tasks import Supervised
-from tests.command_line import SATELLITE, configuration, free_port, running, satellite, wait_for
+from tests.command_line import SATELLITE, configuration, free_port, listening_ports, running, satellite, wait_for
 from tests.doubles.satellite import ScriptedSatellite
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import PATIENCE_SECONDS, until
@@ -235,9 +234,7 @@ async def test_a_part_that_fails_to_stop_keeps_no_other_from_it(
     async with daemon_of(tmp_path) as daemon:
         daemon.house.hub.stop = fails  # type: ignore[method-assign]  # what breaks is to be a part of the daemon
         daemon.runs.stop = hangs  # type: ignore[method-assign]
-    connections = psutil.Process().net_connections("tcp")  # another process may listen at these ports by now
-    listening = {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
-    assert listening.isdisjoint((daemon.ports["port"], daemon.ports["http"]))
+    assert listening_ports().isdisjoint((daemon.ports["port"], daemon.ports["http"]))
     others = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     assert others == []
     assert "stopping the rooms has failed" in caplog.messages

@@ -112,3 +112,10 @@ def test_a_room_that_is_quiet_while_the_other_is_too_is_passed_unchanged() -> No
         gate.hear(bytes(2 * PIECE))
     said = speech(1).astype(np.int16).tobytes()
     assert gate.hear(said) == said
+
+
+def test_what_is_played_to_a_muted_microphone_is_forgotten() -> None:
+    gate = EchoGate()
+    for _ in range(100):
+        gate.play(bytes(2 * RATE))
+    assert len(gate._far) <= 1024

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from satellite.errors import ConfigError, SatelliteError
 from satellite.events import RunBus, SttEnd
 from satellite.rooms.arbitration import Arbiter
 from satellite.rooms.device import RoomContext
+from satellite.rooms.host.host_room import HostRoom
 from satellite.rooms.host.remote_control import HomeAssistantController
 from satellite.rooms.host.speaker import HostSpeaker, SpeakerOutput
 from satellite.rooms.hub import Hub
@@ -183,30 +186,32 @@ async def test_stop_ends_what_sounds_while_home_assistant_has_the_room(what: str
         await stages.background.close()
 
 
-@pytest.mark.virtual_clock
-async def test_a_sound_that_home_assistant_never_ends_keeps_no_announcement_waiting(tmp_path: Path) -> None:
-    said = tmp_path / "said.raw"
+@asynccontextmanager
+async def taken_by_home_assistant(said: Path) -> AsyncIterator[tuple[HostRoom, HomeAssistantController]]:
     stages = scripted_stages(ScriptedEngine())
     room = host_room(RoomContext(stages, RunBus(), Arbiter(0.0)), {"command": ["false"]}, {"file": said})
     controller = HomeAssistantController(NotedConnection(), room, stages, HomeAssistantSatelliteSettings())
     async with running(room.speaker.run()):
         await controller.take(RunSatellite().event())
+        yield room, controller
+        await controller.close()
+
+
+@pytest.mark.virtual_clock
+async def test_a_sound_that_home_assistant_never_ends_keeps_no_announcement_waiting(tmp_path: Path) -> None:
+    said = tmp_path / "said.raw"
+    async with taken_by_home_assistant(said) as (room, controller):
         await controller.take(AudioStart(22_050, 2, 1).event())
         await controller.take(AudioChunk(22_050, 2, 1, SECOND).event())
         async with asyncio.timeout(60):
             await room.announce(SharedSound.complete(VOICE, SECOND))
         assert said.stat().st_size == 2 * len(SECOND)
-        await controller.close()
 
 
 @pytest.mark.virtual_clock
 async def test_an_announcement_waits_for_a_command_to_home_assistant(tmp_path: Path) -> None:
     said = tmp_path / "said.raw"
-    stages = scripted_stages(ScriptedEngine())
-    room = host_room(RoomContext(stages, RunBus(), Arbiter(0.0)), {"command": ["false"]}, {"file": said})
-    controller = HomeAssistantController(NotedConnection(), room, stages, HomeAssistantSatelliteSettings())
-    async with running(room.speaker.run()):
-        await controller.take(RunSatellite().event())
+    async with taken_by_home_assistant(said) as (room, controller):
         await controller.hear(WAKE_WORD)
         announcing = asyncio.create_task(room.announce(SharedSound.complete(VOICE, SECOND)))
         await asyncio.sleep(5)
@@ -216,7 +221,6 @@ async def test_an_announcement_waits_for_a_command_to_home_assistant(tmp_path: P
         await controller.take(Transcript("Thank you.").event())
         await announcing
         assert said.stat().st_size == len(SECOND)
-        await controller.close()
 
 
 @pytest.mark.virtual_clock

@@ -118,7 +118,7 @@ class TurnDetector:
             self._speech = _Speech()
 
     def include_trail(self, silence_seconds: float) -> None:
-        """Count a soft voice that has ended so long ago as the speaker's: the words so far lack those."""
+        """Count a soft voice that ended so long ago as the speaker's; what was understood so far lacks its words."""
         if self.state is TurnState.SPEAKING:
             self.last_speech_at = self.seconds - silence_seconds
             self._silence_in_row = silence_seconds

@@ -20,6 +20,9 @@ _ECHO_SECONDS = 0.5
 _LEARNING_SECONDS = 1.0
 """In what the microphone has heard in this time is the loudest of what was played in it, but for `_ECHO_SECONDS`."""
 
+_MOST_PIECES = 1024
+"""Remembered at most: while the microphone is muted its clock stands still, by which they are forgotten otherwise."""
+
 _FAR_DB = -55.0
 """The least level at which the other room speaks."""
 
@@ -46,8 +49,8 @@ class EchoGate:
 
     def __init__(self) -> None:
         self._gain = Gain()
-        self._far: deque[tuple[float, float]] = deque()
-        self._near: deque[tuple[float, float]] = deque()
+        self._far: deque[tuple[float, float]] = deque(maxlen=_MOST_PIECES)
+        self._near: deque[tuple[float, float]] = deque(maxlen=_MOST_PIECES)
         self._seconds = 0.0
         """How much the microphone has heard."""
 

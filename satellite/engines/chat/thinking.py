@@ -1,6 +1,7 @@
 """Removes what is not to be spoken from a model's text: its thoughts, its calls of tools and its special tokens."""
 
 import re
+from collections.abc import Sequence
 
 _NAMES = ("think", "thinking", "thought", "reasoning", "reflection", "seed:think")
 _CALLS = ("tool_call", "tool_calls", "function_call", "function_calls", "tool_response", "minimax:tool_call")
@@ -28,7 +29,15 @@ _TAGS = (*(tag for pair in _CLOSED_BY.items() for tag in pair if tag != _FUNCTIO
 _ROLE_TOKENS = r"(?:<\|im_start\|>|<start_of_turn>|<\|start\|>)"
 _LONGEST_NAME = 40
 _CHANNELS = ("analysis", "commentary", "final")
-_CHANNEL_BEGUN = "|".join(name[:size] for name in _CHANNELS for size in range(len(name)))
+_ROLES = ("assistant", "model")
+
+
+def _begun(names: Sequence[str]) -> str:
+    """Return a pattern for what may become one of `names`."""
+    return "|".join(name[:size] for name in names for size in range(len(name)))
+
+
+_CHANNEL_BEGUN = _begun(_CHANNELS)
 _NAMED = "|".join(
     (
         rf"{_FUNCTION}[\w.:-]{{1,{_LONGEST_NAME}}}>",
@@ -39,7 +48,7 @@ _NAMED = "|".join(
 )
 """The special tokens of most others, such as <|im_end|>, and DeepSeek's."""
 
-_TAG = re.compile("|".join([rf"{_ROLE_TOKENS}(?:assistant|model)\b", *map(re.escape, _TAGS), _NAMED]), re.IGNORECASE)
+_TAG = re.compile("|".join([rf"{_ROLE_TOKENS}(?:{'|'.join(_ROLES)})\b", *map(re.escape, _TAGS), _NAMED]), re.IGNORECASE)
 _BEGUN = re.compile(
     rf"{_ROLE_TOKENS}(?:a\w{{0,8}}|m\w{{0,4}})?\Z|{_FUNCTION}[\w.:-]{{0,{_LONGEST_NAME}}}\Z|"
     rf"<(?:\|channel\|>(?:{_CHANNEL_BEGUN})|\|\w{{0,{_LONGEST_NAME}}}\|?|｜[\w▁]{{0,{_LONGEST_NAME}}}｜?)?\Z"
@@ -60,9 +69,7 @@ _CALL_INSIDE = re.compile(r'(?<!\S)\{\s*"name"\s*:\s*"[^"]{1,64}"\s*,\s*"(?:argu
 _CALL_INSIDE_BEGUN = re.compile(r'(?<!\S)\{\s*(?:\Z|"(?:\w{0,10}\Z|name"[^{}]{0,90}\Z))')
 """A call after other words, and what may become one."""
 
-_ROLE_BEGUN = re.compile(
-    rf"{_ROLE_TOKENS}(?:a|as|ass|assi|assis|assist|assista|assistan|m|mo|mod|mode)?\Z", re.IGNORECASE
-)
+_ROLE_BEGUN = re.compile(rf"{_ROLE_TOKENS}(?:{_begun(_ROLES)})\Z", re.IGNORECASE)
 
 _OPENS_CALL = re.compile(r"<[|｜](?:python_tag|tool[\w▁]*?(?:call|begin)[\w▁]*)[|｜]>", re.IGNORECASE)
 """Tokens before a call, with which an answer ends as well."""
