@@ -52,11 +52,12 @@ async def test_what_is_due_first_runs_first_however_much_comes_after_it_was_due(
 
         async def waiting(**due_seconds: float) -> list[asyncio.Task[None]]:
             calls = [asyncio.create_task(worker.run_due(due, ran.append, name)) for name, due in due_seconds.items()]
+            await asyncio.sleep(0)  # all are queued now, and the last of them is due before the time below has passed
             await asyncio.sleep(0.05)
             return calls
 
-        calls = await waiting(last=60, later=30, soon=0.01, late=-5)
-        calls += [*await waiting(now=0, never=45), asyncio.create_task(worker.run(ran.append, "plain"))]
+        calls = await waiting(last=600, later=300, late=-5, soon=0.01)
+        calls += [*await waiting(now=0, never=450), asyncio.create_task(worker.run(ran.append, "plain"))]
         await asyncio.sleep(0)
         calls[5].cancel()
         release.set()
