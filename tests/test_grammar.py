@@ -19,10 +19,15 @@ from satellite.skills.responses import Responses
 from satellite.skills.timers.timers import Duration, Timer
 from tests.running_daemon import DATA
 
-KITCHENS = ("kitchen", "Küche", "cuisine", "cocina", "cucina", "keuken", "cozinha", "kjøkkenet", "кухне", "kuchni")
+KITCHENS = (
+    *("kitchen", "Küche", "cuisine", "cocina", "cucina", "keuken", "cozinha", "kjøkkenet", "köket", "køkkenet"),
+    *("кухне", "kuchni"),
+)
 ROOMS = {"Living Room": "lounge"} | dict.fromkeys(KITCHENS, "kitchen")
 
 SENTENCES = yaml.safe_load((DATA / "sentences" / "commands.yaml").read_text(encoding="utf-8"))
+
+TIMERS = yaml.safe_load((DATA / "sentences" / "timers.yaml").read_text(encoding="utf-8"))
 
 
 def sentences(kind: str) -> list[ParameterSet]:
@@ -57,6 +62,26 @@ def test_a_timer_is_changed(language: str, case: dict[str, Any]) -> None:
     command = understood(language, case["text"])
     expected = (case["intent"], case.get("seconds", 0), case.get("name"))
     assert (command.intent, command.duration.total_seconds, command.timer.name) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "meant"), [(language, meant) for language, kinds in TIMERS.items() for meant in kinds]
+)
+def test_timers_are_understood_as_people_speak_of_them(language: str, meant: str | int) -> None:
+    seconds, *words = str(meant).casefold().split()
+    for text in TIMERS[language][meant].split(" / "):
+        command = grammar(language).understand(text, ROOMS)
+        if meant == "none":
+            assert command is None, text
+        elif seconds.isdigit():
+            assert command is not None, text
+            found = [command.duration.total_seconds, (command.timer.name or "").casefold(), command.timer.place]
+            place = "kitchen" if "kitchen" in words else None
+            name = "".join(word for word in words if word != "kitchen")
+            assert (command.intent, found) == (Intent.START_TIMER, [int(seconds), name, place]), text
+        else:
+            assert command is not None, text
+            assert command.intent == meant, text
 
 
 @pytest.mark.parametrize("language", [language for language in SENTENCES if "words" in SENTENCES[language]])

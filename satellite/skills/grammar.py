@@ -34,6 +34,13 @@ _RANGES = {"timer_hours": 100, "timer_minutes": 6_000, "timer_seconds": 360_000}
 """Highest number of each unit that is understood: more than a timer may have, so that the refusal can say so."""
 
 
+_WHOLE = (
+    "(<own_hours> [[{0}] (<own_minutes>|{{timer_minutes:minutes}})] [[{0}] <own_seconds>]"
+    "|<own_minutes> [[{0}] (<own_seconds>|{{timer_seconds:seconds}})]|<own_seconds>)"
+)
+"""Hours, minutes and seconds with the language's "and"; the last unit may be missing, as in "one minute thirty"."""
+
+
 class _Numbers(RangeSlotList):
     """Digits of the whole range, halves included; words for the lower numbers only, since they cost time and memory."""
 
@@ -85,6 +92,7 @@ class Grammar:
         self.own_responses: Mapping[str, str] = ours.get("responses", {})
         self._timer_words = tuple(ours.get("timer_words", ()))
         self._units: Sequence[Sequence[str]] = ours.get("units", ())
+        self._alarm_words = frozenset(ours.get("alarm_words", ()))
         self._endings: Mapping[str, Sequence[str]] = ours.get("endings", {})
         self._messages: Mapping[str, Sequence[str]] = ours.get("messages", {})
         self._articles = tuple(ours.get("articles", ()))
@@ -109,7 +117,9 @@ class Grammar:
             for name, known in (("area", forms), ("media", media))
         }
         # Whisper writes "5-minute timer", the grammar "5 minute timer"; names may keep their hyphens.
-        for reading in _readings(_without_clock(text, self._units)):
+        # "Set an alarm for 7:30" names the time of day.
+        spelled = text if self._alarm_words.intersection(_words(text)) else _without_clock(text, self._units)
+        for reading in _readings(spelled):
             found: list[tuple[_Rank, Command]] = []
             for intents in (self._ours, self._upstream):
                 for result in recognize_all(reading, intents, slot_lists=names, language=self.language):
@@ -203,13 +213,16 @@ _THOUSANDS = re.compile(r"\b(\d{1,3})[.,](\d{3})\b")
 _FULL_STOPS = " \N{DEVANAGARI DANDA}\N{ARABIC FULL STOP}\N{ARMENIAN FULL STOP}"
 """Those of Hindi, Bengali, Nepali, Punjabi, Urdu and Armenian, which hassil takes for letters."""
 
+_JOINED_UNIT = re.compile(r"(?<!\w)(\d+)([^\W\d_])(?=\d)")
+"""One of several units that are written together, as in 1h30."""
+
 _HALF = re.compile(r"(?<=\d)(?:\s*½|\s+1/2\b)")
 
 
 def _readings(text: str) -> Iterator[str]:
     """Yield the text as the grammar expects it, then without hyphens."""
     # Whisper writes thousands with a separator and halves as a sign or a fraction.
-    text = _HALF.sub(".5", _THOUSANDS.sub(r"\1\2", text)).strip(_FULL_STOPS)
+    text = _JOINED_UNIT.sub(r"\1 \2 ", _HALF.sub(".5", _THOUSANDS.sub(r"\1\2", text))).strip(_FULL_STOPS)
     yield text
     if (broken := text.replace("-", " ")) != text:
         yield broken
@@ -299,7 +312,7 @@ def _compiled(
     language: str, upstream: _Data, ours: _Data, sentences: Mapping[str, list[_Block]], *, own: bool = False
 ) -> Intents:
     """Return sentences ready to match, with only the rules and lists that they use."""
-    duration = ours.get("duration", {})
+    duration = {"own_whole": _WHOLE.format(ours.get("and", "")), **ours["duration"]} if "duration" in ours else {}
     started = {name.replace("own_", "own_start_"): _of_start(rule) for name, rule in duration.items()}
     texts = [text for blocks in sentences.values() for block in blocks for text in block.sentences]
     every_rule = {**upstream.get("expansion_rules", {}), **ours.get("rules", {}), **duration, **started}
@@ -310,7 +323,7 @@ def _compiled(
         {
             "language": language,
             "settings": upstream.get("settings", {}),
-            "skip_words": upstream.get("skip_words", []),
+            "skip_words": [*upstream.get("skip_words", []), *ours.get("skip_words", [])],
             "intents": {
                 name: {"data": [data for block in blocks for data in _in_order(block, own=own)]}
                 for name, blocks in sentences.items()
