@@ -24,6 +24,8 @@ from tests.waiting import PATIENCE_SECONDS
 if TYPE_CHECKING:
     import openai
 
+pytest_plugins = ("tests.scheduling",)
+
 settings.register_profile("any machine", deadline=None, max_examples=25)
 settings.load_profile("any machine")
 
