@@ -1,8 +1,12 @@
 """ESPHome devices as rooms: how they are reached, whose they are, and what their state is called."""
 
 import asyncio
+import socket
+import struct
 import subprocess
 import sys
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,21 +101,53 @@ async def test_a_lost_device_is_connected_again_at_whatever_form(tmp_path: Path)
         await until(lambda: room.reconnections == 5)
 
 
-async def test_a_device_that_hangs_up_at_once_is_not_dialled_in_a_hurry() -> None:
+@pytest.mark.parametrize(
+    ("greeting", "reset", "words"),
+    [
+        (b"\x00\x06\x02\x08\x01\x10\x0a\x22\x00", False, "it has hung up"),  # HelloResponse of API 1.10
+        (b"\x00\x06\x02\x08\x01\x10\x0a\x22\x00", True, "it has hung up"),
+        (b"\x00\x00\x07" + b"\x16" * 9, False, "what it says cannot be understood"),
+    ],
+)
+async def test_a_device_that_hangs_up_at_once_is_dialled_ever_more_rarely(
+    greeting: bytes, reset: bool, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     connections: list[float] = []
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(asyncio.get_running_loop().time())
         await reader.read(1)
-        writer.write(b"\x00\x06\x02\x08\x01\x10\x0a\x22\x00")  # HelloResponse of API 1.10
+        writer.write(greeting)
+        if reset:
+            lingering = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     device = EsphomeDevice(port=server.sockets[0].getsockname()[1])
     async with server, house() as home, home.room(device) as room:
         await asyncio.sleep(100)
-        assert room.state is not LinkState.CONNECTED
-        assert len(connections) < 60
+        assert room.state is LinkState.OFF
+        assert words in room.summary
+    tries = connections[1::2]  # each is the question whether it encrypts, and the connection
+    assert max(abs(tried - asked) for asked, tried in zip(connections[::2], tries, strict=True)) < 0.1
+    waits = [after - before for before, after in pairwise(tries)]
+    assert 0.2 < waits[0] < 0.6
+    assert waits[:6] == sorted(waits[:6])
+    assert min(waits[6:]) > 10
+    assert [record.levelname for record in caplog.records if record.name.startswith("satellite")] == ["WARNING"]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_device_that_is_left_before_it_has_answered_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        for _ in range(2):
+            waiting.enter_context(one := socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        async with EsphomeConnection("127.0.0.1", full.getsockname()[1], ""):
+            await asyncio.sleep(0.5)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_device_that_is_let_go_in_a_hurry_is_not_connected_again() -> None:

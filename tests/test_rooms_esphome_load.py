@@ -133,6 +133,7 @@ async def test_a_room_comes_back_after_a_fault_at_any_moment(fault: Fault, momen
         await speaking
         await until(lambda: room.state is LinkState.CONNECTED and device.claimed)
         await until(lambda: device.state is State.IDLE and room.status().doing == "idle")
+        await until(lambda: device.assistant.player.state == "IDLE")  # it plays to the end what it has fetched
         assert device.assistant.overheard_seconds == 0
         device.forget()
         assert [each.type for each in await turn(device)] == TURN

@@ -42,6 +42,8 @@ class DeviceSession:
         """IP address of the device, by which it reaches this machine as well, where one is known."""
 
         self.lost = asyncio.Event()
+        self.served = asyncio.Event()
+        """To be set when nobody uses it any more: only then is the device dialled again."""
 
 
 class EsphomeConnection:
@@ -89,8 +91,12 @@ class EsphomeConnection:
 
     async def __aexit__(self, *_: object) -> None:
         """Let the device go."""
+        # First: an attempt that is cancelled is no error in its log, one that is disconnected is.
+        self._logic.stop_callback()
         if self._refuse is not None:
             self._refuse()
+        if self._session is not None:
+            self._session.served.set()
         try:
             await attempt(self._leave(), "leave an ESPHome device", _GOODBYE_SECONDS)
         finally:  # also when it is cancelled: nobody else would ever stop what connects again and again
@@ -123,6 +129,8 @@ class EsphomeConnection:
     async def _disconnected(self, _expected: bool) -> None:
         if self._session is not None:
             self._session.lost.set()
+            # The library dials as soon as this returns, without any backoff.
+            await self._session.served.wait()
 
 
 async def addresses(host: str, port: int, mdns: "AsyncZeroconf | None" = None) -> list[str]:

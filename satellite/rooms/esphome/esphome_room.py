@@ -137,10 +137,12 @@ class EsphomeRoom(BaseRoom):
                 change = await connection.next()
                 if not isinstance(change, Exception):
                     await self._serve(connection, change)
+                    change.served.set()
                 elif module.is_wrong_key(change):
                     raise LinkTrouble(LinkState.NO_KEY, self._refused_key())
                 elif module.is_misunderstanding(change):
-                    return  # another firmware may be there: look again
+                    # Another firmware may be there: look again.
+                    raise LinkTrouble(LinkState.OFF, "what it says cannot be understood; it is dialled again")
                 else:
                     where = host_and_port(host, port)
                     self.become(LinkState.OFF, f"{self.settings.name}: {where} cannot be reached; is it switched on?")
@@ -215,7 +217,8 @@ class EsphomeRoom(BaseRoom):
                 tasks.append(background.run(f"timers {name}", ringing.run))
             await first_of(f"serve {name}", session.lost.wait(), device.failed.wait(), self._keep_claimed(device))
         except module.ERRORS as error:
-            raise LinkTrouble(LinkState.OFF, f"it is gone: {error}; it is dialled again") from error
+            reason = "it has hung up" if session.lost.is_set() else f"it is gone: {error}"
+            raise LinkTrouble(LinkState.OFF, f"{reason}; it is dialled again") from error
         finally:
             self._device = None
             if self.state in (LinkState.CONNECTED, LinkState.HELD):
