@@ -38,6 +38,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("models")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Forget how the last run ended; where this one is killed, nobody knows."""
+    _keep_exit_status(session, None)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Keep how the run ended, for `scripts/test-failed`."""
+    _keep_exit_status(session, int(exitstatus))
+
+
+def _keep_exit_status(session: pytest.Session, status: int | None) -> None:
+    cache = getattr(session.config, "cache", None)
+    if cache and not hasattr(session.config, "workerinput"):  # not in a worker of pytest-xdist
+        cache.set("satellite/exit-status", status)
+
+
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Give a test the event loop it is marked for."""
     virtual = item.get_closest_marker("virtual_clock") is not None

@@ -50,7 +50,8 @@ ensure_environment() {
 run_tests() {
     unset PYTHONDONTWRITEBYTECODE
     cores=$(getconf _NPROCESSORS_ONLN)
-    exec "$VENV/bin/python" -m pytest -n $((cores < 3 ? cores + 1 : 4)) --dist loadfile --no-loadscope-reorder "$@"
+    set -- --max-worker-restart 3 --dist loadfile --no-loadscope-reorder "$@"
+    exec "$VENV/bin/python" -m pytest -n $((cores < 3 ? cores + 1 : 4)) "$@"
 }
 
 # Check that the system has the packages that $1 need, before the long work; install them as root, else name all that are

@@ -37,6 +37,6 @@ class _Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no typ
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadFileScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """Replace the scheduler of `--dist loadfile`."""
-    return _Scheduling(config) if config.getoption("dist") == "loadfile" else None
+    return _Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
