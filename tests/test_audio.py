@@ -1,5 +1,9 @@
 """Conversion to the one PCM format, WAV files, and sound files of people, of any usual format."""
 
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import cast
 
@@ -160,6 +164,37 @@ def test_what_is_no_sound_is_one_error(tmp_path: Path, content: bytes) -> None:
         assert caught.value.code == "audio-unreadable"
         assert str(path) in str(caught.value)
         assert "expected an audio file" in str(caught.value) or "no sound" in str(caught.value)
+
+
+def _titles() -> dict[str, bytes]:
+    """Return files that have a title of 256 MiB, they say: one has nothing of it, one a third of a megabyte of zlib."""
+    wave = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 2**30, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(2**20)) for _ in range(255)) + packer.flush()
+    size = [bytes(value >> shift & 127 for shift in (21, 14, 7, 0)) for value in (len(packed) + 14, len(packed) + 4)]
+    expanded = bytes(255 * 2**20 >> shift & 127 for shift in (21, 14, 7, 0))
+    return {
+        "wav": wave + struct.pack("<4sI4s4sI", b"LIST", 2**28 + 16, b"INFO", b"INAM", 2**28) + bytes(1000),
+        "mp3": b"ID3\4\0\0" + size[0] + b"TIT2" + size[1] + b"\0\x09" + expanded + packed,
+    }
+
+
+_PEAK = """
+import sys
+from satellite.audio.sound_files import decode
+try:
+    decode(sys.stdin.buffer.read(), 60)
+except Exception as error:
+    print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")), error.code)
+"""
+
+
+@pytest.mark.parametrize("kind", ["wav", "mp3"])
+def test_what_a_file_says_of_its_size_takes_no_memory(kind: str) -> None:
+    run = subprocess.run([sys.executable, "-c", _PEAK], input=_titles()[kind], capture_output=True, check=True)
+    peak_kib, code = run.stdout.split()
+    assert code == b"audio-unreadable"
+    assert int(peak_kib) < 200_000
 
 
 def test_a_file_that_is_not_there_is_one_error(tmp_path: Path) -> None:

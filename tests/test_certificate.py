@@ -247,7 +247,7 @@ async def test_the_fingerprint_is_told_by_commands(secure: Daemon) -> None:
 async def test_a_client_that_does_not_finish_its_handshake_is_disconnected(
     secure: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uvicorn_server, "_FIRST_REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(uvicorn_server, "FIRST_REQUEST_SECONDS", 0.1)
     await secure._http.stop()
     reader, writer = await asyncio.open_connection("127.0.0.1", await secure._http.start(0))
     assert await asyncio.wait_for(reader.read(), 30) == b""  # asyncio itself would wait for a minute

@@ -1,5 +1,8 @@
 """Decodes a sound file of any format of FFmpeg as it is read; the file may be a stream without an end."""
 
+import ctypes
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from satellite.audio.pcm import AudioFormat
@@ -15,6 +18,10 @@ _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": ""}
 
 _RATES = range(8_000, 48_001)
 """Samples a second that are kept as they are."""
+
+_MOST_ALLOCATED_BYTES = 64 * 1024 * 1024
+"""The largest piece of memory FFmpeg may take. It takes what a file says that its title or picture has, or what these
+expand to, up to 2 GiB; the index of a book of ten hours has 40 MiB."""
 
 
 class Readable(Protocol):
@@ -35,6 +42,7 @@ class SoundDecoder:
         are skipped, as a radio has them."""
         import av
 
+        _limit_allocations(Path(av.__file__).parent)
         self._code = code
         self._tolerated = tolerated
         try:
@@ -86,6 +94,13 @@ class SoundDecoder:
     def _unreadable(self, error: Exception) -> SatelliteError:
         expected = "expected an audio file such as WAV, Ogg, MP3 or FLAC"
         return SatelliteError(f"the sound cannot be read: {type(error).__name__}; {expected}", code=self._code)
+
+
+@cache
+def _limit_allocations(package: Path) -> None:
+    """Limit FFmpeg's allocations in this process, where its libraries came with the wheel of `av`."""
+    for library in package.parent.glob("av.libs/libavutil*"):
+        ctypes.CDLL(str(library)).av_max_alloc(ctypes.c_size_t(_MOST_ALLOCATED_BYTES))
 
 
 def _foreign() -> tuple[type[Exception], ...]:

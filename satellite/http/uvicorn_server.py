@@ -10,18 +10,13 @@ from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from satellite.config.http import HttpSettings
+from satellite.http.uvicorn_protocols import FIRST_REQUEST_SECONDS, WebSocketProtocol, http_protocol
 from satellite.system.process import affordable_connections
-
-_LOGGER = logging.getLogger(__name__)
 
 _STOP_SECONDS = 2
 """How long requests in progress may take to end when the server stops."""
-
-_FIRST_REQUEST_SECONDS = 10.0
-"""How long a new connection may take for its TLS handshake, and then to send its first request."""
 
 _LONGEST_MESSAGE_BYTES = 256 * 1024
 
@@ -34,12 +29,12 @@ class UvicornServer(uvicorn.Server):
         # uvicorn logs whole URLs, with the token in them. The guard has already logged what failed in a request.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         self._tls = tls
-        self._protocol = _protocol(affordable_connections(settings.max_connections))
+        self._protocol = http_protocol(affordable_connections(settings.max_connections))
         super().__init__(
             uvicorn.Config(
                 app,
                 http=self._protocol,
-                ws="websockets-sansio",
+                ws=WebSocketProtocol,
                 loop="none",
                 lifespan="off",
                 log_config=None,
@@ -56,7 +51,7 @@ class UvicornServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve at `sockets`; uvicorn's own would let each client take a minute for the handshake."""
         protocol = partial(self._protocol, self.config, self.server_state, self.lifespan.state)
-        handshake_seconds = None if self._tls is None else _FIRST_REQUEST_SECONDS
+        handshake_seconds = None if self._tls is None else FIRST_REQUEST_SECONDS
         loop = asyncio.get_running_loop()
         self.servers = [
             await loop.create_server(
@@ -81,23 +76,3 @@ class UvicornServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Do not install signal handlers: the daemon has its own."""
         yield
-
-
-def _protocol(max_connections: int) -> type[H11Protocol]:
-    """Return uvicorn's HTTP protocol with a limit on connections; the application can abort one by `state["abort"]`."""
-
-    class Protocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-            self.app_state = {**self.app_state, "abort": transport.abort}
-            super().connection_made(transport)
-            if len(self.connections) > max_connections:
-                _LOGGER.debug("more than %d connections: the newest is closed", max_connections)
-                transport.abort()
-                return
-            self.loop.call_later(_FIRST_REQUEST_SECONDS, self._expect_request)
-
-        def _expect_request(self) -> None:
-            if self.cycle is None and self in self.connections:
-                self.transport.abort()
-
-    return Protocol
