@@ -15,13 +15,19 @@ _AROUND = {
         r"(?<![\w.@/-])(?:{})(?=\s\d)|"
         r"(?:(?<=\d\s)|(?<=\d\.\s)|(?<=\der\s)|(?<=\d\sde\s)|(?<=\d(?:st|nd|rd|th)\sof\s))(?:{})(?!\w)"
     ),
+    "century": r"(?<=[IVX]e\s)(?:{})(?!\w)",
+    "name": r"(?<=[a-zà-ÿ]\s)(?:{})(?=[,;:)]|\s[a-z]|$)",
     "ending": rf"(?<={_LETTER}{{3}})(?:{{}})(?!\w)",
 }
-"""What stands before and after the abbreviations of each group."""
+"""What stands before and after the abbreviations of each group; those of `name` follow one."""
 
 _INITIALS = re.compile(r"(?<![\w.])(?:[A-ZÀ-ÖØ-Þ]\.\s?)++(?=\s?[A-ZÀ-ÖØ-Þ])")
-_INNER_STOP = re.compile(r"(?<=[^\W\d_])(?<!\.[^\W\d_])\.(?=\s+[\"'“‘«„(]?[A-ZÀ-ÖØ-Þ\d])")
-"""A full stop that ends no sentence, since something follows it; "p.m." keeps its last one."""
+_INNER_STOP = re.compile(
+    r"""(?<=[^\W\d_])(?<!\.[^\W\d_])\.(?=\s+["'“‘«„(]?[A-ZÀ-ÖØ-Þ])"""
+    r"|(?<!\.[^\W\d_])(?:(?<=\b[^\W\d_])|(?<=\b[^\W\d_]{2})|(?<=\b[^\W\d_]{3}))\.(?=\s+\d(?!\d?[.)]\s))"
+)
+"""A full stop that ends no sentence, since a capital follows it in the same one, or a number a short word; that of
+"p.m." and the one before the number of an item stay."""
 
 
 def without_abbreviations(text: str, language: str) -> str:

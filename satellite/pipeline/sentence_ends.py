@@ -27,6 +27,9 @@ _AFTER_TIME = (
 )
 """What goes on after "p.m." with a capital."""
 
+_ERA = re.compile(r"(?:Chr|C|J\.-C)\.")
+"""As in "300 n. Chr." and "300 a. C."."""
+
 _DUTCH_BEGINNING = re.compile(r"['’][a-z]\s[A-Z]")
 """As in "'t Is"."""
 
@@ -36,9 +39,9 @@ _INITIALS = re.compile(r"(?:^|(?<!\d)\s|[(\"«-]|(?<![^\W\d_])')(?:(?!I\.)[^\W\d
 
 No unit, as in "9 h.", and no end of a word, as in "don't."."""
 
-_LIST_NUMBER = re.compile(r"(?:^|\n)[^\S\n]*+\d++\.$")
+_LIST_NUMBER = re.compile(r"(?:^|\n|[.!?:;]\s)[^\S\n]*+\d++\.$")
 _GERMAN_ORDINAL = re.compile(
-    r"(?:\b(?:am|ab|bis|das|dem|den|der|des|die|im|seit|und|vom|zum)|,)\s\d{1,2}\.$", re.IGNORECASE
+    r"(?:\b(?:am|ab|bis|das|dem|den|der|des|die|im|seit|und|vom|zum)|,)\s(?:\d{1,2}|[IVX]{1,6})\.$", re.IGNORECASE
 )
 """A number before a month or another noun, which German writes with a capital; other languages do not."""
 
@@ -118,6 +121,8 @@ def _ends_sentence(text: str, match: re.Match[str], language: str | None, *, is_
         return False  # what follows is not known yet
     if not is_line_end and (following.islower() or following.isdigit()):
         return bool(_DUTCH_BEGINNING.match(text, opening.end() - 1))
+    if _ERA.match(text, opening.end()):
+        return False
     is_last = is_all and not following
     tail = text[max(0, match.start() + 1 - _TAIL_CHARACTERS) : match.start() + 1]
     if _HALF_OF_DAY.search(tail) and _is_day(text, opening.end(), is_all=is_all):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from satellite.languages import closest, in_language, read_yaml
 from satellite.pipeline.abbreviations import without_abbreviations
+from satellite.pipeline.fractions import Fractions
+from satellite.pipeline.roman_numerals import RomanNumerals, with_german_ordinals
 
 if TYPE_CHECKING:
     from unicode_rbnf import RbnfEngine
@@ -23,8 +25,14 @@ _INNER_DOT = re.compile(r"(?<=[^\W\d_]{2})\.(?=[^\W\d_]{2})")
 
 _ISO_DATE = re.compile(r"\b(\d{4})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b")
 _DATE = re.compile(r"\b(\d{1,2})([./-])(\d{1,2})\2(\d{4})\b")
-_TIME = r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:])(\s?(?:[ap]\.?m|[AP]M)\b)?"
+_TIME = (
+    r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)(?![\d:]|\s(?:Std|Stunden|[Mm]in|hours?|heures)\b)"
+    r"(\s?(?:[ap]\.?m|[AP]M)\b)?"
+)
 _FRENCH_TIME = re.compile(r"\b([01]?\d|2[0-3])\s?[hH](?:\s?([0-5]\d))?(?!\w)")
+_OUT_OF = re.compile(r"(?<![\w/])(24|7)\s?([hj])?\s?/\s?(24|7)(?![\w/])(?:\s?[hj](?!\w))?")
+"""French for around the clock: "24h/24 et 7j/7"."""
+
 _TIME_RANGE = re.compile(
     r"(?<![\w.,:-])(\d{1,2}(?:[:hH]\d\d|\s?[hH])?(?:\s?(?:[ap]\.?m\.?|AM|PM))?)\s?[-–]\s?"
     r"(?=\d{1,2}(?::\d\d(?![\d:])|\s?[hH](?:\d\d)?(?!\w)|\s?(?:[ap]\.?m|AM|PM)\b))"
@@ -46,21 +54,24 @@ _DASHES = str.maketrans({"‐": "-", "‑": "-", "﹣": "-", "－": "-", "➖": 
 _SUBTRACTION = re.compile(rf"(?<=\d)\s?(?:−\s?(?=\d)|[-–]\s?(?={_NUMBER}\s?=))")
 _MINUS = re.compile(r"(?<![\w)\]%°€$£–-])[-−–](?=\d)")
 _DIVISION = re.compile(rf"(?<=\d)(?: / (?=\d)|\s?: (?={_NUMBER}\s=))")
-_PRODUCT = re.compile(r"(?<=\d)\s?·\s?(?=\d)|(?<=\d)(?<!\b0)x(?=\d|\W|$)")
+_PRODUCT = re.compile(r"(?<=\d)\s?·\s?(?=\d)|(?<=\d)\sx\s(?=\d)|(?<=\d)(?<!\b0)x(?=\d|\W|$)")
 _TWO_SCALES = re.compile(r"(?:(?<=°[CF])|(?<=°))\s?/\s?(?=[-−+\d])")
 _SCORE = re.compile(r"(?<![\d:])(\d{1,2}):(\d)(?![\d:])")
-_FRACTION = re.compile(r"(?<![\d/.,-])(?:(\d{1,3})\s?(?=[½¼¾⅓⅔⅛])|(\d{1,3})\s(?=\d/))?([½¼¾⅓⅔⅛]|\d/\d)(?![\d/])")
-_FRACTIONS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅛": "1/8"}
+_FEET_AND_INCHES = re.compile(r"""(?<![\w.,'"])(\d{1,2})['’′]\s?(\d{1,2})(?:["”″]|['’]{2})""")
+_HIGHEST_FEET = 8
+_INCHES_OF_A_FOOT = 12
+_FEET = re.compile(r"(?<![\w.,'\"‘])(\d{1,3})(?:′|['’](?=\s(?:[x×]\s?\d|[a-z])))")
+_INCHES = re.compile(
+    r"""(^[^"”]{0,240}?(?<![\w.,'"])\d{1,3}(?:[.,]\d{1,2})?)\s?["”](?=\s[^\W\d_]|\s?[x×]\s?\d|-\w)|″"""
+)
+"""A straight mark with no other before it closes no quotation."""
+
 _CURRENCY_CODE = re.compile(r"(?<!\w)(?:EUR|USD|GBP)\s?(?=\d)|(?<=\d)\s?(?:EUR|USD|GBP)(?!\w)")
 _CURRENCIES = {"EUR": "€", "USD": "$", "GBP": "£"}
 _POWER = re.compile(r"(?<=[\w)])(?:([²³])|\^(?=[-\w(]))")
 _DECADE = re.compile(r"(?<![\w.,])(?:([Tt]he |[Ee]arly |[Mm]id-|[Ll]ate )?['’]?(1\d|20)?)([2-9]0)['’]?s\b")
 _DECADES = "twenties thirties forties fifties sixties seventies eighties nineties"
 _RANGE = re.compile(rf"(?<![\w.,-])({_NUMBER})(\s?[-–]\s?)({_NUMBER})(?![\w-])")
-_ROMAN = re.compile(r"(?<=[^\W\d_]\s)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(?!['’\w-])(?:\.(?=\s[a-zà-ÿ]|[,;:)]))?")
-_ROMAN_ORDINAL = re.compile(r"(?<!\w)(?=[XVI])(X{0,3})(IX|IV|V?I{0,3})(er|ère|re|e|ᵉ|ème)(?!\w)")
-_QUEEN = re.compile(r"(?:a|Isabel|Elisabeth|Elizabeth|Beatrix|Margrethe)\s$")
-_NAME_BEFORE = re.compile(r"[A-ZÀ-ÖØ-Þ]\w*\s$")
 _LETTER_WORD = re.compile(r"[^\W\d_]{2,}")
 _SPELLED = re.compile(
     r"(?<![\w-])(?:AI|API|BBC|BMW|CD|CPU|DNA|DNS|DVD|EU|FM|GPS|GPU|HD|HDMI|HTML|HTTPS?|IBM|IP|LCD|LED|MQTT|NFC|PC|PDF|"
@@ -78,9 +89,13 @@ _MINUS_ELSEWHERE = {
 
 _SPACE_BEFORE_MARK = re.compile(r" (?=[,.;!?](?!\w))")
 _FEMININE = ("ª", ".ª", "re", "ère")
-_GERMAN_ORDINAL = re.compile(r"(?:\b([Dd](?:er|ie|as))\s|(?<=[\w,]\s))(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ])")
+_GERMAN_ORDINAL = re.compile(
+    r"(?:\b((?:(?:an|aus|bei|in|mit|nach|seit|unter|von|vor|zu)\s)?d(?:er|ie|as))\s|(?<=[\w,]\s))"
+    r"(?<![\d.,])(\d{1,2})\.(?=\s[A-ZÄÖÜ]|,|\s(?:und|oder|bis)\s\d{1,2}\.)",
+    re.IGNORECASE,
+)
+_DEGREE = re.compile(r"º(?=[CF]\b)")
 _GERMAN_DAYS = re.compile(r"(?<=\d\.)\s?[-–]\s?(?=\d{1,2}\.(?:\s[A-ZÄÖÜ]|\d))")
-_ROMAN_UNITS = {name: value for value, name in enumerate(["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"])}
 
 
 def written_out(text: str, language: str | None) -> str:
@@ -113,10 +128,12 @@ class _Forms:
         scale = rf"(?:\s(?:{words['scales']})(?!\w)|\s?(?:{short})(?!\w))?"
         per = r"(?:\s?/\s?([^\W\d_]{1,12}))?"
         self._signs: Mapping[str, str] = {**words["signs"], "−": words["minus"]}
+        self._fractions = Fractions(language, words, self._cardinal)
+        self._roman = RomanNumerals(language, words, self._in_words)
         signs = "".join(re.escape(sign) for sign in self._signs)
         fractions = "|".join([*words["fractions"].values(), words["and_a_half"]])
         self._unit = re.compile(
-            rf"(?<![\w.,{currencies}])({_NUMBER}|{fractions})\s?({units}){per}(?![\w²³°])(?:\.(?=\s[a-zà-ÿ\d]|[,;:)]))?"
+            rf"(?<![\w.,{currencies}])({_NUMBER}|{fractions})\s?({units}){per}(?![\w²³°])(?:\.(?=\s[a-zà-ÿ\d](?!\d?[.)]\s)|[,;:)]))?"
         )
         self._price = re.compile(
             rf"(?:(?<!\w)(US|CA|AU|NZ|HK|[AC]))?([{currencies}])\s?({_NUMBER})({scale})(?:,[-–])?{per}(?!\w|[.,]\d)"
@@ -130,7 +147,7 @@ class _Forms:
         self._clock = re.compile(rf"{_TIME}(?:\s(?:{words['clock']})(?!\w))?")
         self._dotted_clock = re.compile(words["dotted_clock"]) if "dotted_clock" in words else None
         written_day = r"(\d{1,2})\.(\d{1,2})\.(?!\d)" if language == "de" else r"(\d{1,2})/(\d{1,2})(?![\w/%])"
-        self._day = re.compile(rf"(?<!\w)({words['day_after']})\s{written_day}")
+        self._day = re.compile(rf"(?<!\w)({words['day_after']})\s{written_day}", re.IGNORECASE)
         self._sign = re.compile(rf"\s?([{signs}])(?:(?!\+)\1)*\s?(?=[\w(√+-])")
         self._degree_ordinal = (
             re.compile(rf"(?<!\w)((?:{words['article']})\s)(\d{{1,3}})°(?!\w|\s?[CF]\b)", re.IGNORECASE)
@@ -141,7 +158,9 @@ class _Forms:
 
     def applied(self, text: str) -> str:
         """Return `text` written out."""
-        text = _LONG_NUMBER.sub(_spelled_groups, text.translate(_DASHES))
+        text = _DEGREE.sub("°", _LONG_NUMBER.sub(_spelled_groups, text.translate(_DASHES)))
+        if self._language == "de":
+            text = with_german_ordinals(text)
         text = _lower_if_all_capitals(text)
         text = without_abbreviations(text, self._language)
         dot = f" {self._words['dot']} "
@@ -151,11 +170,7 @@ class _Forms:
             text = self._numbers(text)
         text = _POWER.sub(lambda match: f" {self._words['powers'][match[1] or '^']} ", text)
         text = self._sign.sub(lambda match: f" {self._signs[match[1]]} ", text)
-        if self._language == "fr":
-            text = _ROMAN_ORDINAL.sub(
-                lambda match: self._in_words(_roman_value(match), is_feminine=match[3] in _FEMININE), text
-            )
-        text = _ROMAN.sub(self._roman, text)
+        text = self._roman.written_out(text)
         text = _SPELLED.sub(lambda match: " ".join(match[0]), text)
         text = _CAPITALS.sub(lambda match: match[0].lower(), text)
         return _SPACE_BEFORE_MARK.sub("", " ".join(text.split()))
@@ -165,11 +180,15 @@ class _Forms:
         # In this order: what looks like two things, such as a date and a range, is the first of them.
         steps: Sequence[tuple[re.Pattern[str] | None, Callable[[re.Match[str]], str]]] = (
             (_CURRENCY_CODE, lambda match: _CURRENCIES[match[0].strip()]),
+            (_FEET_AND_INCHES, self._feet),
+            (_FEET if self._language == "en" else None, lambda match: f"{match[1]} foot"),
+            (_INCHES, lambda match: f"{match[1] or ''} {words['inches']}"),
             (_ISO_DATE, lambda match: self._date(int(match[3]), int(match[2]), match[1])),
             (_DATE, self._written_date),
             (_GERMAN_DAYS if self._language == "de" else None, lambda match: f" {words['range']} "),
             (self._day, self._day_of_month),
-            (_FRACTION, self._fraction),
+            (_OUT_OF if self._language == "fr" else None, _out_of),
+            (self._fractions.pattern, self._fractions.said),
             (_PHONE, self._phone),
             (_VERSION, self._version),
             (_TIME_RANGE, lambda match: f"{match[1]} {words['range']} "),
@@ -199,6 +218,11 @@ class _Forms:
                 text = pattern.sub(said, text)
         return text
 
+    def _feet(self, match: re.Match[str]) -> str:
+        """Return a height such as 5'10", or minutes and seconds where it can be none."""
+        is_height = int(match[1]) <= _HIGHEST_FEET and int(match[2]) < _INCHES_OF_A_FOOT
+        return f"{match[1]} {self._words['feet'] if is_height else self._words['units']['min'][1]} {match[2]}"
+
     def _date(self, day: int, month: int, year: str) -> str:
         name = self._words["first_day"] if day == 1 and "first_day" in self._words else str(day)
         return str(self._words["date"].format(day=name, month=self._words["months"][month - 1], year=year))
@@ -217,15 +241,6 @@ class _Forms:
         if not (1 <= month <= 12 and 1 <= day <= 31):
             return match[0]
         return f"{match[1]} {self._date(day, month, '').strip(' ,').removesuffix(' de')}"
-
-    def _fraction(self, match: re.Match[str]) -> str:
-        said = self._words["fractions"].get(_FRACTIONS.get(match[3], match[3]))
-        if said is None:
-            return match[0]
-        whole = match[1] or match[2]
-        if whole and match[3] in ("½", "1/2"):
-            return f"{whole} {self._words['and_a_half']}"
-        return f"{whole} {self._words['signs']['&']} {said}" if whole else str(said)
 
     def _time(self, hour: int, minute: int, half: str = "") -> str:
         """Return a time of the day; `half` is what follows it where the day has twice twelve hours, such as " p.m"."""
@@ -285,7 +300,10 @@ class _Forms:
         per = self._per(per)
         if scale:
             word = scale.strip()
-            return f"{number} {self._words['short_scales'].get(word, word)} {forms[1]}{per}"
+            word = self._words["short_scales"].get(word, word)
+            of = self._words.get("of_scale", "") if word not in ("mil", "mila", "mille") else ""
+            of = "d'" if of and forms[1] == "euros" and self._language == "fr" else of
+            return f"{number} {word} {of}{forms[1]}{per}"
         if cents is None and re.search(r"[.,]\d\d$", number):
             number, cents = number[:-3], number[-2:]
         if number == "0" and cents:
@@ -308,32 +326,16 @@ class _Forms:
 
     def _ordinal_of(self, number: int, ending: str) -> str:
         said = self._in_words(number, is_feminine=ending in _FEMININE)
-        return said.removesuffix("o") if ending == "er" else said  # Spanish "primer" before a noun
+        return said.removesuffix("o") if ending in ("er", ".er") else said  # Spanish "primer" before a noun
 
     def _german_ordinal(self, match: re.Match[str]) -> str:
         """Return "der neunundzwanzigste November", or "am neunundzwanzigsten November"."""
         said = self._in_words(int(match[2]))
-        return f"{match[1]} {said}" if match[1] else f"{said}n"
+        dative = "n" if not match[1] or " " in match[1] else ""
+        return f"{match[1]} {said}{dative}".lstrip() if match[1] else f"{said}n"
 
-    def _roman(self, match: re.Match[str]) -> str:
-        number = _roman_value(match)
-        before = match.string[max(0, match.start() - 20) : match.start()]
-        is_numbered = re.search(rf"\b(?:{self._words['numbered']})\s$", before, re.IGNORECASE)
-        if number in (1, 5, 10) and len(match[0].rstrip(".")) == 1:
-            # A single letter may be a word, and X any name: it is a number after "Part" or a person's name alone.
-            after = "." if match[0].endswith(".") else match.string[match.end() : match.end() + 1]
-            is_king = number == 5 or (number == 1 and self._language != "en" and after in ("", ",", ".", ";", ":", ")"))
-            is_name = bool(_NAME_BEFORE.search(before))
-            if not (is_numbered and (is_name or self._language != "en")) and not (is_name and is_king):
-                return match[0]
-        if is_numbered:
-            return str(number)
-        is_queen = bool(_QUEEN.search(before))
-        ordinal = self._in_words(number, is_feminine=is_queen)
-        if number < self._words.get("roman_ordinals_below", 0):
-            return ordinal
-        form = "roman_queen" if is_queen and "roman_queen" in self._words else "roman"
-        return str(self._words[form].format(number=number, ordinal=ordinal))
+    def _cardinal(self, number: int) -> str:
+        return _spell_out_rules(self._language).format_number(number).text.replace("\u00ad", "")
 
     def _in_words(self, number: int, *, is_feminine: bool = False) -> str:
         """Return the ordinal, by the spell-out rules of Unicode's CLDR."""
@@ -357,16 +359,17 @@ def _spelled_groups(match: re.Match[str]) -> str:
     return ", ".join(" ".join(group) for group in re.findall(r"\w+", match[0]))
 
 
+def _out_of(match: re.Match[str]) -> str:
+    of = {"h": " heures", "j": " jours", None: ""}[match[2]]
+    return f"{match[1]}{of} sur {match[3]}"
+
+
 def _decade(match: re.Match[str]) -> str:
     """Return "the nineties" for "the 90s", and seconds for others."""
     century = match[2] or ""
     if not match[1] and not century and match[0][0] not in "'’":
         return f"{match[3]} seconds"
     return f"{match[1] or ''}{century} {_DECADES.split()[int(match[3][0]) - 2]}".lstrip()
-
-
-def _roman_value(match: re.Match[str]) -> int:
-    return 10 * len(match[1]) + _ROMAN_UNITS[match[2]]
 
 
 @cache
