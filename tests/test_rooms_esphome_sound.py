@@ -3,10 +3,12 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aioesphomeapi.model import VoiceAssistantFeature
@@ -24,7 +26,6 @@ from satellite.skills.timers.scheduler import TimerScheduler
 from satellite.skills.timers.timers import Duration
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
-from tests.doubles.esphome_player import MediaPlayer
 from tests.esphome_rooms import COMMAND, NOISE, LoudEngine, house, turn
 from tests.virtual_clock import ManualClock
 from tests.waiting import until
@@ -323,13 +324,48 @@ async def test_a_device_that_cannot_fetch_is_connected_all_the_same(tmp_path: Pa
                 await room.announce(seconds_of_noise(1))
 
 
-async def test_a_sound_that_is_cut_off_does_not_stop_the_media_of_linux_voice_assistant(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("settings", "cancels"),
+    [
+        ({}, True),
+        ({"project": "formatbce.Respeaker XVF3800 Satellite"}, True),
+        ({"project": ""}, False),
+        ({"project": "", "second_channel": True}, True),
+        ({"is_lva": True}, False),
+        ({"is_lva": True, "second_channel": True}, True),
+        ({"output": "speaker"}, False),
+    ],
+)
+async def test_the_echo_is_cancelled_by_boards_that_have_a_processor_for_it(
+    settings: dict[str, Any], cancels: bool
 ) -> None:
-    stop = MediaPlayer.command
-    monkeypatch.setattr(MediaPlayer, "command", lambda self, name, announcement: stop(self, name, False))
-    monkeypatch.setattr(MediaPlayer, "state", property(lambda self: "PLAYING" if self.media.sounding else "IDLE"))
-    device = EsphomeDevice(formats=())
+    async with room_of(EsphomeDevice(**settings)) as room:
+        assert room.status().capabilities.cancels_echo is cancels
+
+
+async def test_a_stop_ends_at_once_what_linux_voice_assistant_says_and_what_follows_is_heard() -> None:
+    device = EsphomeDevice(is_lva=True, formats=())
+    async with room_of(device) as room:
+        for _ in range(2):
+            asking = asyncio.create_task(turn(device))
+            await until(
+                lambda: device.state is State.STREAMING_RESPONSE and device.assistant.player.announcements.sounding
+            )
+            await asyncio.sleep(1)
+            answer = device.heard[-1]
+            began = time.monotonic()
+            assert await room.stop()
+            await until(lambda answer=answer: answer.ended_at is not None)  # type: ignore[misc]
+            assert time.monotonic() - began < 0.3
+            await asking
+            announcing = asyncio.create_task(room.announce(seconds_of_noise(2)))
+            await announcing
+            assert device.heard[-1].seconds == pytest.approx(2, abs=0.2)
+        assert room.reconnections == 0
+
+
+async def test_a_sound_that_is_cut_off_does_not_stop_the_media_of_linux_voice_assistant() -> None:
+    device = EsphomeDevice(is_lva=True, formats=())
     async with room_of(device) as room:
         playing = asyncio.create_task(room.play(seconds_of_noise(60)))
         await until(lambda: device.assistant.player.media.sounding)

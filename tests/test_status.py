@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from pydantic import TypeAdapter
 from rich.console import Console
 
@@ -97,7 +98,8 @@ def test_the_metrics_are_what_prometheus_reads() -> None:
     assert "keepalive_gpu_share" not in {name for name, *_ in found}
 
 
-def test_the_page_says_what_is_set_for_a_room() -> None:
-    set_there = {"muted": True, "listen_only": True, "volume": 0.4, "sounding": "media"}
+@pytest.mark.parametrize(("sounding", "said"), [("media", "plays media"), ("timer", "a timer rings")])
+def test_the_page_says_what_is_set_for_a_room(sounding: str, said: str) -> None:
+    set_there = {"muted": True, "listen_only": True, "volume": 0.4, "sounding": sounding}
     rooms = [{**STATE["rooms"][0], "doing": "listening", **set_there}]
-    assert "listening, muted, only listens, volume 40 %, plays media" in shown({**STATE, "rooms": rooms})
+    assert f"listening, muted, only listens, volume 40 %, {said}" in shown({**STATE, "rooms": rooms})

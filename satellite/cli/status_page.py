@@ -18,6 +18,7 @@ from satellite.wire.client import JsonObject
 
 _WATCH_SECONDS = 1.0
 
+_SOUNDING = {"call": "in a call", "timer": "a timer rings", "announcement": "announces", "media": "plays media"}
 _STAGES = ("listen", "stt", "chat", "tts")
 _COLOURS = {Tone.GOOD: "green", Tone.WAIT: "yellow", Tone.BAD: "red"}
 
@@ -107,7 +108,7 @@ def _present(room: JsonObject) -> str:
         "muted" if room.get("muted") else "",
         "only listens" if room.get("listen_only") else "",
         f"volume {round(100 * room['volume'])} %" if room.get("volume") is not None else "",
-        f"plays {room['sounding']}" if room.get("sounding") in ("media", "call") else "",
+        _SOUNDING.get(room.get("sounding") or "", ""),
     ]
     return ", ".join(filter(None, parts))
 

@@ -272,7 +272,9 @@ class Assistant:
         self._response, self._url_sent_at = "sent", time.monotonic()
         if message.preannounce_media_id:
             self.player.play(message.preannounce_media_id, announcement=True)
-        self.player.play(message.media_id, announcement=True, enqueue=True)
+        # linux-voice-assistant plays it in place of what it says.
+        cuts = self._settings.is_lva and not message.preannounce_media_id
+        self.player.play(message.media_id, announcement=True, enqueue=not cuts)
         self._continue = message.start_conversation
         self._begin("playback", self._time_out())
         self._become(State.STREAMING_RESPONSE)

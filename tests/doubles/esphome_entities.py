@@ -86,7 +86,7 @@ class Entities:
         if self.player is not None:
             yield pb.MediaPlayerStateResponse(
                 key=MEDIA_PLAYER,
-                state=pb.MediaPlayerState.Value(f"MEDIA_PLAYER_STATE_{self.player.state}"),
+                state=pb.MediaPlayerState.Value(f"MEDIA_PLAYER_STATE_{self._state(self.player)}"),
                 volume=self.player.volume,
                 muted=self.player.muted,
             )
@@ -112,4 +112,9 @@ class Entities:
                     self.player.play(message.media_url, announcement=message.announcement)
                 elif message.has_command:
                     name = pb.MediaPlayerCommand.Name(message.command).removeprefix("MEDIA_PLAYER_COMMAND_")
-                    self.player.command(name, message.announcement)
+                    self.player.command(name, message.announcement and not self.is_lva)
+
+    def _state(self, player: MediaPlayer) -> str:
+        """Return what the player shows: linux-voice-assistant never that it announces."""
+        announces = player.state == "ANNOUNCING"
+        return ("PLAYING" if player.media.sounding else "IDLE") if announces and self.is_lva else player.state

@@ -23,6 +23,9 @@ class Identity(AssistantSettings):
     port: int = 0
     """0 becomes a free one at the first start."""
 
+    project: str = _VOICE_PE
+    """What its YAML calls the project, where it is no linux-voice-assistant."""
+
     key: bytes | None = None
     """Of 32 bytes; `NO_KEY` is a device that has none yet, None one that knows no encryption."""
 
@@ -48,7 +51,7 @@ class Identity(AssistantSettings):
         """Return what it announces by zeroconf."""
         properties = {"mac": self.mac.replace(":", "").lower(), "friendly_name": self.friendly_name}
         properties |= {"version": "2026.10.0", "platform": "HOST" if self.is_lva else "ESP32", "network": "wifi"}
-        properties |= {"project_name": _VOICE_PE, "project_version": "26.6.0"}
+        properties |= {"project_name": self.project, "project_version": "26.6.0"}
         if self.key is not None:
             supported = "api_encryption_supported" if self.key == NO_KEY else "api_encryption"
             properties[supported] = "Noise_NNpsk0_25519_ChaChaPoly_SHA256"
@@ -72,7 +75,7 @@ class Identity(AssistantSettings):
             esphome_version="2026.10.0",
             manufacturer="Espressif",
             model="esp32-s3-devkitc-1",
-            project_name="Open Home Foundation.Linux Voice Assistant" if self.is_lva else _VOICE_PE,
+            project_name="Open Home Foundation.Linux Voice Assistant" if self.is_lva else self.project,
             project_version="1.1.15" if self.is_lva else "26.6.0",
             voice_assistant_feature_flags=self.features,
             api_encryption_supported=self.key is not None,

@@ -14,6 +14,7 @@ const STAGES = {
   tts: "Text to speech",
 };
 
+const SOUNDING = { call: "On a call", timer: "Timer rings" };
 const DOING = {
   "": "Connected",
   idle: "Idle",
@@ -131,13 +132,13 @@ function makeRoom() {
 function fillRoom(entry, room, rooms) {
   fillControls(entry.lastElementChild, room, rooms);
   const isHere = room.state === "connected";
-  const calls = room.sounding === "call";
-  const doing = calls ? "On a call" : (DOING[room.doing] ?? capital(room.doing));
+  const sounds = SOUNDING[room.sounding];
+  const doing = sounds ?? DOING[room.doing] ?? capital(room.doing);
   const unusual = isHere && !/is connected$/.test(room.message ?? "");
   fillEntry(entry, {
     title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
     pill: isHere ? doing : stateName(room.state),
-    pillTone: !isHere ? room.tone : calls || BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
+    pillTone: !isHere ? room.tone : sounds || BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
     message: isHere ? (unusual ? capital(room.message ?? "") : "") : `${capital(unnamed(room.message ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
   });
 }

@@ -24,6 +24,7 @@ from aioesphomeapi.model import (
 
 from satellite.audio.pcm import AudioFormat
 from satellite.rooms.device import Capabilities
+from satellite.rooms.esphome.probe import LINUX_VOICE_ASSISTANT
 from satellite.rooms.media import Container
 
 _START_NAMES = ({"start", "conversation"}, {"start", "listening"}, {"start", "assist"}, {"start", "voice", "assistant"})
@@ -36,6 +37,9 @@ class PlayedFormat:
     container: Container
     layout: AudioFormat
 
+
+_ECHO_CANCELLING = ("voice pe", "satellite1", "respeaker")
+"""In the names of projects whose boards have a processor for the echo. A microphone on the ESP32 itself has none."""
 
 _SOUNDS = (MediaPlayerState.ANNOUNCING, MediaPlayerState.PLAYING)
 _UNSAID = PlayedFormat("flac", AudioFormat(48_000, 2, 1))
@@ -54,6 +58,7 @@ class Entities:
         entities: Sequence[EntityInfo],
         changed: Callable[[], None],
         fell_silent: Callable[[MediaPlayerState], None],
+        project: str = "",
     ) -> None:
         self.muted: bool | None = None
         """Whether the microphone is off by the device's switch; None while that is unknown."""
@@ -64,6 +69,8 @@ class Entities:
         self.shown_to_us = asyncio.Event()
         """Set when linux-voice-assistant shows what it shows to its owner alone."""
 
+        self.is_linux_voice_assistant = project == LINUX_VOICE_ASSISTANT
+        self._project = project
         self._client = client
         self._changed = changed
         self._fell_silent = fell_silent
@@ -99,11 +106,14 @@ class Entities:
 
     def capabilities(self, flags: int) -> Capabilities:
         """Return what a device with these `VoiceAssistantFeature` flags can do."""
-        announces = self._player is not None  # what only speaks has no processor against its echo either
+        announces = self._player is not None
         speaker = bool(flags & VoiceAssistantFeature.SPEAKER) or announces
         timers = bool(flags & VoiceAssistantFeature.TIMERS)
+        # Two channels are one with the echo cancelled, and one without.
+        two = bool(flags & VoiceAssistantFeature.MULTI_CHANNEL_AUDIO)
+        cancels = announces and (two or any(name in self._project.lower() for name in _ECHO_CANCELLING))
         return Capabilities(
-            speaker, announces, timers, rings=speaker and timers, cancels_echo=announces, listens_again=True
+            speaker, announces, timers, rings=speaker and timers, cancels_echo=cancels, listens_again=True
         )
 
     @property
@@ -153,10 +163,8 @@ class Entities:
         return self.has_volume
 
     def silence(self, *, announcement: bool) -> None:
-        """Stop what the media player announces, or plays beside that."""
-        # In linux-voice-assistant, which names no formats, it stops media in any case; a sound ends with its stream.
-        ends_media = announcement and self.played is _UNSAID and self._state is MediaPlayerState.PLAYING
-        if self._player is not None and not ends_media:
+        """Stop what the media player announces, or plays beside that; linux-voice-assistant stops the latter alone."""
+        if self._player is not None:
             stop = MediaPlayerCommand.STOP
             self._client.media_player_command(self._player.key, command=stop, announcement=announcement)
 

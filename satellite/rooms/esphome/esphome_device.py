@@ -60,13 +60,9 @@ class EsphomeDevice:
         room: EsphomeRoomSettings,
         context: RoomContext,
         modes: RoomModes,
-        *,
-        rings_until_left: bool,
+        project: str,
     ) -> None:
-        """Be the server of the device at the IP `address`, which has the `VoiceAssistantFeature` `flags`.
-
-        With `rings_until_left` only the end of the connection silences what rings there, but for the device itself.
-        """
+        """Be the server of the device at the IP `address`, of `project`, with these `VoiceAssistantFeature` `flags`."""
         self.turn: Turn | None = None
         """The turn that is under way, or the last one."""
 
@@ -80,7 +76,7 @@ class EsphomeDevice:
         self.asked = asyncio.Event()
         """Set once the device has asked for a turn: it is ours."""
 
-        self.entities = Entities(client, entities, self._note_modes, self._note_silence)
+        self.entities = Entities(client, entities, self._note_modes, self._note_silence, project)
         self.capabilities = self.entities.capabilities(flags)
         self.output, self.media_output = outputs(self, self.entities, room.lead_in_seconds)
         self._client = client
@@ -92,7 +88,10 @@ class EsphomeDevice:
         settings = room.model_copy(update={"wake_words": None, "sounds": False})
         self.conversation = Conversation(self, settings, context, modes)
         timers_of = client, self.entities, self.capabilities, self.conversation, context.scheduler
-        self._timers = DeviceTimers(*timers_of, self._leave if rings_until_left else None)
+        leave = (
+            self._leave if self.entities.is_linux_voice_assistant else None
+        )  # which ends its ring, nothing else does
+        self._timers = DeviceTimers(*timers_of, leave)
         self._heard = HeardQueue(_WAITING_SECONDS)
         self._listens_again = False
         """Whether the device opens its microphone by itself after what it plays at present."""
@@ -291,16 +290,12 @@ class EsphomeDevice:
             with self._errors():
                 self.entities.press_start()
         elif self._flags & VoiceAssistantFeature.START_CONVERSATION and self.entities.played is not None:
-            stream = await self.publish(self.entities.played)
-            layout = self.entities.played.layout
-            await stream.write(bytes(round(_SILENCE_SECONDS * layout.rate) * layout.frame_bytes))
-            stream.end()
+            url = await self._short_silence()
             self._listens_again = True
-            self._announce(stream.url, start_conversation=True)
+            self._announce(url, start_conversation=True)
         else:
-            raise SatelliteError(
-                f"{self._room.name} cannot be made to listen: its firmware knows no way", code="room-cannot-start"
-            )
+            reason = "cannot be made to listen: its firmware knows no way"
+            raise SatelliteError(f"{self._room.name} {reason}", code="room-cannot-start")
 
     async def set_muted(self, muted: bool) -> None:
         """Switch the microphone off or on, where the device has a switch for it."""
@@ -340,8 +335,12 @@ class EsphomeDevice:
 
     def silence(self, *, announcement: bool) -> None:
         """Stop what the media player plays."""
-        with self._errors():
-            self.entities.silence(announcement=announcement)
+        if not (announcement and self.entities.is_linux_voice_assistant):
+            with self._errors():
+                self.entities.silence(announcement=announcement)
+        elif self.turn is None or self.turn.ended or self.turn.sounding:  # else the wake word has silenced it there
+            # Nothing but another announcement ends what is said, of which it has fetched two seconds.
+            self._announce("")
 
     def send_audio(self, pcm: bytes) -> None:
         """Send canonical sound to the speaker."""
@@ -359,11 +358,22 @@ class EsphomeDevice:
             return
         self._context.stages.background.run(f"end sound {self._room.name}", end)
 
+    async def _short_silence(self) -> str:
+        if (played := self.entities.played) is None:
+            raise CannotListen("it fetches nothing")
+        stream = await self.publish(played)
+        await stream.write(bytes(round(_SILENCE_SECONDS * played.layout.rate) * played.layout.frame_bytes))
+        stream.end()
+        return stream.url
+
     def _announce(self, url: str, *, start_conversation: bool = False) -> None:
+        """Have it announced, in place of what is: where `url` is empty, a silence."""
+
         async def announce() -> None:
-            with suppress(*ERRORS):
+            with suppress(*ERRORS, CannotListen):
+                what = url or await self._short_silence()
                 await self._client.send_voice_assistant_announcement_await_response(
-                    url, _ANNOUNCEMENT_SECONDS, start_conversation=start_conversation
+                    what, _ANNOUNCEMENT_SECONDS, start_conversation=start_conversation
                 )
 
         if self._announcement is not None:

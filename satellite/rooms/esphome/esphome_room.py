@@ -22,7 +22,7 @@ from satellite.rooms.conversation import Conversation
 from satellite.rooms.device import RoomContext
 from satellite.rooms.esphome.incoming import IncomingDevices
 from satellite.rooms.esphome.mdns import SharedMdns
-from satellite.rooms.esphome.probe import LINUX_VOICE_ASSISTANT, encrypts
+from satellite.rooms.esphome.probe import encrypts
 from satellite.rooms.room import BaseRoom, LinkState, RoomStatus, is_heard
 from satellite.system.files import exposure
 from satellite.system.process import imported
@@ -253,7 +253,7 @@ class EsphomeRoom(BaseRoom):
             self.settings,
             self._context,
             self.modes,
-            rings_until_left=info.project_name == LINUX_VOICE_ASSISTANT,
+            info.project_name,
         )
         client.subscribe_states(device.entities.take)
         return device
