@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,27 @@ async def test_what_repeats_itself_is_decoded_once_more(load: Load) -> None:
     assert ears.whisper.counts["full_window_retries"] <= len(COMMANDS)
 
 
+async def test_what_a_beam_says_twice_is_decoded_greedily_from_the_same_encoding(load: Load) -> None:
+    ears = load()
+    model = ears.whisper._whisper
+    beams: list[int] = []
+
+    class Echoing:
+        def generate(self, *args: Any, beam_size: int, **options: Any) -> Any:
+            beams.append(beam_size)
+            (heard,) = model.generate(*args, beam_size=1, **options)
+            said = heard.sequences[0] * min(2, beam_size)
+            return [SimpleNamespace(sequences=[said], scores=heard.scores, no_speech_prob=heard.no_speech_prob)]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+    ears.whisper._whisper = Echoing()
+    assert words((await ears.hear(recording("commands/next_track"))).text) == ["next", "track"]
+    assert beams == [2, 1]
+    assert ears.whisper.counts["full_window_retries"] == 0
+
+
 async def test_beam_search_and_vocabulary_cost_no_word(load: Load) -> None:
     ears = load(beam_size=5, compute_type="float32")
     for vocabulary in ((), ("Ecobee", "Zigbee lamp")):
@@ -322,6 +344,8 @@ def test_the_likeliest_of_the_languages_of_a_house_is_heard(spoken: tuple[str, .
         ("Set a timer. Open the blinds in the office. Open the blinds in the office. Open the", None, True),
         ("turn on turn on the light", None, False),
         ("no no no no", (0, 1), False),
+        ("Next track. Next track.", None, True),
+        ("well well well done", None, False),
         ("turn on the lights in the kitchen and turn on the lights", None, False),
     ],
 )

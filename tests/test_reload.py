@@ -106,7 +106,7 @@ async def test_a_bad_file_is_refused_and_a_good_one_taken(tmp_path: Path, caplog
     file.unlink()
     await reloader.reload()
     assert "cannot be read" in reloader.result
-    file.write_text("log_level: warning\nstt: {beam_size: 2}\n")
+    file.write_text("log_level: warning\nstt: {beam_size: 3}\n")
     await reloader.reload()
     assert reloader.result == " · needs a restart: stt.beam_size"
     assert daemon.config.log_level == "warning"

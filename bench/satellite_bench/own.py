@@ -56,7 +56,6 @@ def daemon(
             "model": demo_set.TINY_EN.name,
             "device": "cpu",
             "compute_type": "int8",
-            "beam_size": 1,
             "own_endpoint": False,  # recordings are measured whole, as the others' are
         },
         "tts": {"voice": demo_set.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},

@@ -159,8 +159,8 @@ class SttSettings(Settings):
     language: Language = None
     """The one language of all that is said, such as en; null detects it, among `languages` or all of the model's."""
 
-    beam_size: int = Field(1, ge=1, le=10)
-    """Hypotheses kept while decoding; 5 hear a tenth better, and the decoder takes four times as long."""
+    beam_size: int = Field(2, ge=1, le=10)
+    """Hypotheses kept while decoding; more take longer, and hear hardly more than 2 do."""
 
     threads: int = Field(0, ge=0, le=64)
     """CPU threads; 0 measures once how many are fastest on this host, at most four."""

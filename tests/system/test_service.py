@@ -83,7 +83,7 @@ def test_the_journal_has_fields(service: Machine) -> None:
 def test_a_good_configuration_is_taken_without_a_restart(service: Machine, config: str) -> None:
     before = service.pid
     room = "rooms: [{name: attic, uri: 'tcp://127.0.0.1:10799'}]"
-    service.run(f'echo "{room}" >>{config}; echo "stt: {{beam_size: 2}}" >>{config}; systemctl reload satellite')
+    service.run(f'echo "{room}" >>{config}; echo "stt: {{beam_size: 3}}" >>{config}; systemctl reload satellite')
     service.until("systemctl show -P StatusText satellite | grep -q 'needs a restart: stt.beam_size'")
     assert [room["room"] for room in service.status["rooms"]] == ["attic"]
     assert "0 of 1 room" in service.shown("StatusText")

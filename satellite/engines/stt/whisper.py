@@ -2,8 +2,8 @@
 
 `WhisperModel.transcribe` always encodes 30 s and, if the result is doubtful, decodes again at higher temperatures, for
 seconds. Here the encoder gets a window just longer than the speech if the model supports that
-(`window_floor_seconds`), decoding is greedy or by beam at temperature 0 and of limited length, and a result that
-repeats itself is decoded once more over the full window, never a third time.
+(`window_floor_seconds`), decoding is by a small beam at temperature 0 and of limited length, and a result that repeats
+itself is decoded once more greedily, and if that repeats itself too, once more over the full window.
 """
 
 import asyncio
@@ -311,6 +311,9 @@ class WhisperTranscriber:
         # Without a limit, a loop goes on to the 448th position, for seconds.
         most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS)
         decoded = self._generated(encoded, language, (), most_tokens)
+        if decoded.repetitive and self._settings.beam_size > 1:
+            # In a short window a beam finds a sentence said twice likelier than one that ends; greedy decoding ends it.
+            decoded = self._generated(encoded, language, (), most_tokens, greedy=True)
         if request.vocabulary and decoded.log_probability < _UNSURE_LOG_PROBABILITY:
             # A hint pulls every text towards its words, so it is asked only about a doubtful one, for a name.
             hinted = self._generated(encoded, language, request.vocabulary, most_tokens)
@@ -319,13 +322,15 @@ class WhisperTranscriber:
                 return hinted
         return decoded
 
-    def _generated(self, encoded: Any, language: str, vocabulary: Sequence[str], most_tokens: int) -> Decoded:
+    def _generated(
+        self, encoded: Any, language: str, vocabulary: Sequence[str], most_tokens: int, *, greedy: bool = False
+    ) -> Decoded:
         """Return the text of what was encoded, with `vocabulary` as a hint."""
         prompt = self._prompt(language, vocabulary)
         result = self._whisper.generate(
             encoded,
             [prompt],
-            beam_size=self._settings.beam_size,
+            beam_size=1 if greedy else self._settings.beam_size,
             # Of Whisper, CTranslate2 generates at most half of max_length, and max_length less the prompt.
             max_length=min(448, max(2 * most_tokens, len(prompt) + most_tokens)),
             return_scores=True,

@@ -51,9 +51,10 @@ def _folded(words: Sequence[str]) -> list[str]:
 
 
 def echoes(words: Sequence[str]) -> bool:
-    """Return whether three words or more are repeated at once, which people seldom do."""
+    """Return whether three words or more are repeated at once, or two are all that is said, which people seldom do."""
     folded = _folded(words)
-    return any(
+    is_all = len(folded) == 4 and len(set(folded)) == 2 and folded[:2] == folded[2:]
+    return is_all or any(
         folded[start : start + size] == folded[start + size : start + 2 * size]
         for start in range(len(folded))
         for size in range(_ECHO_WORDS, (len(folded) - start) // 2 + 1)
