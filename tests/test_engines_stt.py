@@ -139,12 +139,17 @@ def louder(pcm: bytes, decibels: float) -> bytes:
     return np.clip(np.round(samples), -32768, 32767).astype(np.int16).tobytes()
 
 
+def shifted(pcm: bytes) -> bytes:
+    return (np.frombuffer(pcm, np.int16) + 10_000).astype(np.int16).tobytes()
+
+
 @pytest.mark.parametrize(
     "distort",
     [
         pytest.param(lambda pcm: louder(pcm, -45), id="-45 dB"),
         pytest.param(lambda pcm: louder(pcm, -55), id="-55 dB"),
         pytest.param(lambda pcm: louder(pcm, 20), id="clipped"),
+        pytest.param(lambda pcm: shifted(louder(pcm, -40)), id="-40 dB, with an offset"),
         pytest.param(lambda pcm: resampled(pcm, 16000, 8000, 16000), id="telephone"),
         pytest.param(lambda pcm: louder(resampled(pcm, 16000, 8000, 16000), -30), id="telephone, -30 dB"),
     ],

@@ -93,6 +93,7 @@ class SileroStream:
         self._context = samples[-_CONTEXT_SAMPLES:]
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW_SAMPLES + _CONTEXT_SAMPLES)[::WINDOW_SAMPLES]
         if self._levelled:
+            windows = windows - windows.mean(axis=1, keepdims=True)  # an offset of the microphone is no loudness
             windows = windows * self._gains(windows)
         inputs = {"input": np.ascontiguousarray(windows), "h": self._h, "c": self._c}
         output, self._h, self._c = self._session.run(None, inputs)

@@ -43,7 +43,9 @@ _INNER_PAUSE_WINDOWS = 8
 
 
 def levelled(samples: "NDArray[np.float32]") -> "NDArray[np.float32] | None":
-    """Return `samples` at a level that Whisper knows; None if they are silent."""
+    """Return `samples` without their offset, at a level that Whisper knows; None if they are silent."""
+    if samples.size:
+        samples = samples - samples.mean()
     peak = float(abs(samples).max(initial=0.0))
     if peak < _SILENT:
         return None
@@ -54,10 +56,9 @@ def audible(pcm: bytes) -> bytes:
     """Return canonical `pcm` at a level that any model knows; empty if it is silent."""
     import numpy as np
 
-    samples = to_float(pcm)
-    raised = levelled(samples)
-    if raised is None or raised is samples:
-        return b"" if raised is None else pcm
+    raised = levelled(to_float(pcm))
+    if raised is None:
+        return b""
     return np.round(raised * 32768).clip(-32768, 32767).astype(np.int16).tobytes()
 
 
