@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from satellite.audio.pcm import read_wav
+from satellite.cli.demo import configuration
 from tests.command_line import satellite
 from tests.running_daemon import DATA
 from tests.test_engines_stt import words
@@ -82,3 +83,10 @@ def test_an_unreadable_recording_is_reported_before_the_daemon_starts(tmp_path: 
     result = satellite("demo", "--wav", str(tmp_path / "x.wav"))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: [audio-unreadable]")
+
+
+def test_without_a_configuration_it_waits_for_a_machine_that_is_slow(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("deadlines: {tts_seconds: 7}")
+    ours, theirs = (configuration(file, "fr").deadlines for file in (None, tmp_path / "config.yaml"))
+    assert ours.tts_seconds > 100 < ours.stt_seconds
+    assert theirs.tts_seconds == 7

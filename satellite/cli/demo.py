@@ -18,7 +18,7 @@ from satellite import events
 from satellite.audio.pcm import BYTES_PER_SECOND, Converter, write_wav
 from satellite.audio.sound_files import read_sound
 from satellite.cli.models import pull_demo_models
-from satellite.config.settings import Config
+from satellite.config.settings import Config, DeadlineSettings
 from satellite.daemon import config_check
 from satellite.daemon.daemon import Daemon
 from satellite.errors import SatelliteError
@@ -35,6 +35,16 @@ _SPOKEN_WAKE_PHRASES = {"en": "Okay Nabu.", "fr": "Oké, Nabou !"}
 
 QUESTIONS = {"en": "What is the capital of France?", "fr": "Quelle est la capitale de la France ?"}
 
+_PATIENT = DeadlineSettings(
+    load_seconds=300,
+    stt_seconds=150,
+    chat_first_token_seconds=100,
+    chat_seconds=600,
+    chat_gap_seconds=60,
+    tts_seconds=150,
+)
+"""Deadlines without a configuration: on an old or a busy machine, a slow demonstration is better than none."""
+
 _PAUSE_SECONDS = 0.8
 """Between the wake word and the question, as people leave it."""
 
@@ -45,7 +55,7 @@ _TAIL_SECONDS = 3.0
 async def run(args: argparse.Namespace) -> int:
     """Run the demo; return the exit status."""
     console = Console(stderr=args.json)
-    config = _speaking(args.language, config_check.load(args.config) if args.config else Config())
+    config = configuration(args.config, args.language)
     recording = read_sound(args.wav) if args.wav else None  # before the long work, since it may be unreadable
     pull_demo_models(Store(config.models.directory), args.language, console)
     async with _started(config, console, announce=args.serve) as daemon:
@@ -62,6 +72,11 @@ async def run(args: argparse.Namespace) -> int:
             console.print("\nserving; Ctrl+C ends it")
             await asyncio.Event().wait()
     return 0
+
+
+def configuration(file: Path | None, language: str) -> Config:
+    """Return the configuration of a demo in a language, patient unless a file says otherwise; raises ConfigError."""
+    return _speaking(language, config_check.load(file) if file else Config(deadlines=_PATIENT))
 
 
 def _speaking(language: str, config: Config) -> Config:
