@@ -317,8 +317,8 @@ async def test_beam_search_and_vocabulary_cost_no_word(load: Load) -> None:
 def test_a_damaged_model_and_required_cuda_where_there_is_none_are_errors(tmp_path: Path) -> None:
     import ctranslate2
 
-    (tmp_path / "model.bin").write_bytes(b"no model")
-    damaged = r"tiny\.en cannot be loaded"
+    (tmp_path / "model.bin").write_bytes(b"no model at all")
+    damaged = rf"tiny\.en cannot be loaded from {re.escape(str(tmp_path))}: model\.bin is damaged.*models pull"
     no_cuda = damaged if ctranslate2.get_cuda_device_count() else "CTranslate2 sees no CUDA device"
     for device, reason in (("cpu", damaged), ("cuda", no_cuda)):
         settings = SttSettings.model_validate({"device": device})

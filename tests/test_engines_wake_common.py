@@ -6,9 +6,10 @@ import itertools
 import logging
 import math
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +78,27 @@ def test_a_words_own_settings_win_one_by_one() -> None:
 def test_each_named_word_is_chosen_once_or_else_the_configured_ones_that_exist(
     names: list[str] | None, configured: list[str], chosen: list[str]
 ) -> None:
-    assert choose(names, {"alexa", "jarvis"}, configured) == chosen
+    assert choose(names, {"alexa", "jarvis"}, configured, {}) == chosen
 
 
 @pytest.mark.parametrize(("names", "configured"), [(["alexo"], ["alexa"]), (["alexa", "alexo"], []), (None, ["alexo"])])
 def test_an_unknown_word_is_refused_with_the_nearest(names: list[str] | None, configured: list[str]) -> None:
     with pytest.raises(WakeWordError, match="'alexo'; did you mean 'alexa'") as caught:
-        choose(names, {"alexa", "hey_jarvis"}, configured)
+        choose(names, {"alexa", "hey_jarvis"}, configured, {})
     assert caught.value.code == "wake-unknown-word"
+
+
+def test_a_word_whose_file_cannot_be_used_is_refused_with_the_file(tmp_path: Path) -> None:
+    def load(files: Sequence[Path]) -> str:
+        raise ValueError("no flatbuffer")
+
+    file = tmp_path / "alexa.tflite"
+    file.write_bytes(b"no model")
+    folder = ModelFolder(tmp_path, lambda _: {"alexa": (file,)}, load)
+    folder.scan()
+    with pytest.raises(WakeWordError, match=f"{re.escape(str(file))} cannot be used: no flatbuffer") as caught:
+        choose(None, folder.models, ["alexa"], folder.unusable)
+    assert caught.value.code == "wake-not-ready"
 
 
 class Sums:

@@ -67,7 +67,7 @@ class RemoteWakeWords:
 
     async def stream(self, names: Sequence[str] | None) -> WakeStream:
         """Start a stream; see `WakeWordEngine`. Raises `WakeWordError` if no server answers."""
-        wanted = choose(names, [word.name for word in self.words], self._settings.words)
+        wanted = choose(names, [word.name for word in self.words], self._settings.words, {})
         stream = RemoteWakeStream(self._hosts, wanted, self._settings.refractory_seconds)
         await stream.open()
         return stream

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
+_DAMAGED = (
+    "model.bin is damaged, or made for a later version of CTranslate2; replace it (satellite models pull configured)"
+)
+"""Of a file that is none of its own CTranslate2 says only that its version is unknown."""
+
 _FRAMES_PER_SECOND = 100
 _BUCKET_FRAMES = 100
 """Windows have whole seconds, so that few shapes occur."""
@@ -135,7 +140,8 @@ class WhisperTranscriber:
         try:
             self._whisper = load(self._threads(load, device, compute_type))
         except (RuntimeError, ValueError, OSError) as error:
-            raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded: {error}") from error
+            reason = _DAMAGED if "binary version" in str(error) else str(error)
+            raise SpeechToTextError(f"Whisper model {self.model} cannot be loaded from {folder}: {reason}") from error
         self._folder = folder
         self._features = FeatureExtractor(feature_size=self._whisper.n_mels)
         self._storage = ctranslate2.StorageView.from_array

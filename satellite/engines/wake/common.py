@@ -75,14 +75,19 @@ def trigger_of(name: str, settings: WakeSettings, threshold: float) -> Trigger:
     return Trigger(threshold, level, refractory_seconds)
 
 
-def choose(names: Sequence[str] | None, known: Collection[str], configured: Sequence[str]) -> list[str]:
+def choose(
+    names: Sequence[str] | None, known: Collection[str], configured: Sequence[str], unusable: Mapping[str, str]
+) -> list[str]:
     """Return the words to listen for, each once: `names`, or else the `configured` ones that are `known`.
 
-    Raises `WakeWordError` (`wake-unknown-word`) for a name that does not exist, and if no word is left.
+    Raises `WakeWordError` for a name that does not exist (`wake-unknown-word`) or is `unusable`, for the reason given
+    there (`wake-not-ready`), and if no word is left.
     """
     wanted = list(dict.fromkeys(names or configured))
     unknown = [name for name in wanted if name not in known]
     if unknown and (names or len(unknown) == len(wanted)):
+        if unknown[0] in unusable:
+            raise WakeWordError(f"wake word {unknown[0]}: {unusable[unknown[0]]}", kind="not-ready")
         raise WakeWordError(
             f"unknown wake word '{shown(unknown[0])}'; {nearest(unknown[0], set(known))}", kind="unknown-word"
         )
@@ -189,10 +194,14 @@ class ModelFolder(Generic[Model]):
         self.models: Mapping[str, Model] = {}
         """By word. Each scan replaces the mapping, so that any thread may read it."""
 
+        self.unusable: Mapping[str, str] = {}
+        """Why a word has no model, by the word; replaced by each scan as well."""
+
         self._directory = directory
         self._find = find
         self._load = load
         self._versions: dict[str, object] = {}
+        self._failures: dict[str, str] = {}
         self._readable = True
         self._loaded_level = logging.DEBUG
         self._lock = threading.Lock()
@@ -209,6 +218,7 @@ class ModelFolder(Generic[Model]):
             for name in self.models.keys() - files.keys():
                 _LOGGER.info("wake word %s was removed", name)
             self._versions = {name: self._versions[name] for name in files}
+            self.unusable = {name: self._failures[name] for name in files if name not in models}
             self._loaded_level = logging.INFO  # words present from the start are not worth a line
             self.models = models
 
@@ -239,7 +249,8 @@ class ModelFolder(Generic[Model]):
         try:
             model = self._load(files)
         except model_errors() as error:
-            _LOGGER.warning("wake word %s: %s cannot be used: %s", name, files[-1], str(error).strip())
+            self._failures[name] = f"{files[-1]} cannot be used: {str(error).strip()}"
+            _LOGGER.warning("wake word %s: %s", name, self._failures[name])
             return old
         _LOGGER.log(self._loaded_level, "wake word %s loaded from %s", name, files[-1])
         return model

@@ -87,7 +87,8 @@ class MicroWakeWordEngine:
         if not self._loaded:
             raise WakeWordError("microWakeWord is not loaded yet", kind="not-ready")
         models = self._models()
-        return MicroWakeWordScorer([models[name] for name in choose(names, models, self._settings.words)])
+        unusable = {**self._builtin.unusable, **self._custom.unusable}
+        return MicroWakeWordScorer([models[name] for name in choose(names, models, self._settings.words, unusable)])
 
     def _models(self) -> Mapping[str, "MicroModel"]:
         return {**self._builtin.models, **self._custom.models}

@@ -106,7 +106,8 @@ class OpenWakeWordEngine:
         if self._features is None:
             raise WakeWordError("openWakeWord is not loaded yet", kind="not-ready")
         classifiers = self._classifiers()
-        chosen = choose(names, classifiers, self._settings.words)
+        unusable = {**self._builtin.unusable, **self._custom.unusable}
+        chosen = choose(names, classifiers, self._settings.words, unusable)
         return OpenWakeWordScorer(self._features, {name: classifiers[name] for name in chosen})
 
     def _classifiers(self) -> Mapping[str, Classifier]:
