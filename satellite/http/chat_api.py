@@ -11,6 +11,7 @@ from satellite.errors import SatelliteError, Stage
 from satellite.events import ChatChunk
 from satellite.http.context import Context, Outcome, finish, new_conversation, perform, run_request
 from satellite.http.dependencies import ClientAddress, Parts
+from satellite.http.json_route import JsonRoute
 from satellite.http.problems import of_error, responses
 from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, preferred, sse
 from satellite.http.schemas import ChatAnswer, ChatRequest
@@ -19,7 +20,7 @@ from satellite.pipeline.request import RunRequest
 _ANSWER: dict[str, Any] = {"description": "The answer", "content": {EVENT_STREAM: EVENT_SCHEMA}}
 
 
-router = APIRouter(tags=["conversation"])
+router = APIRouter(tags=["conversation"], route_class=JsonRoute)
 
 
 @router.post("/chat", summary="Ask", responses={200: _ANSWER, **responses(406, 502, 504)}, response_model=ChatAnswer)

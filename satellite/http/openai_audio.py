@@ -11,6 +11,7 @@ from satellite.engines.protocols import VoiceChoice
 from satellite.errors import Stage, TextToSpeechError
 from satellite.http.context import run_request
 from satellite.http.dependencies import ClientAddress, Parts
+from satellite.http.json_route import JsonRoute
 from satellite.http.openai_parameters import OPENAI, refuse, unsupported
 from satellite.http.openai_schemas import OpenAISpeech
 from satellite.http.problems import responses
@@ -30,7 +31,7 @@ _OPENAI_VOICES |= {"default", "shimmer", "verse"}
 _FIELDS = {"file", "language", "model", "prompt", "response_format", "stream", "temperature"}
 """Fields that are obeyed. Not `timestamp_granularities[]`: the times of words are unknown."""
 
-router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
+router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"], route_class=JsonRoute)
 
 
 @router.post(

@@ -15,6 +15,7 @@ from satellite.events import ChatChunk, ChatEnd, ChatStart, RunBus, RunEnd, RunF
 from satellite.http.context import Context
 from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.error_codes import HttpError
+from satellite.http.json_route import JsonRoute
 from satellite.http.openai_schemas import ChatCompletion, CompletionRequest, OpenAIModel, OpenAIModels
 from satellite.http.problems import of_error, responses
 from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, sse
@@ -24,7 +25,7 @@ _MODEL = "satellite"
 """The one chat model there is: whichever provider the daemon has."""
 
 
-router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
+router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"], route_class=JsonRoute)
 
 
 @router.post(

@@ -10,6 +10,7 @@ from satellite.errors import SatelliteError
 from satellite.http.context import Context
 from satellite.http.dependencies import Parts
 from satellite.http.error_codes import HttpError
+from satellite.http.json_route import JsonRoute
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY
 from satellite.http.replies import json_response
@@ -30,7 +31,7 @@ from satellite.rooms.media_sources import MediaReference
 
 RoomName = Annotated[str, Path(description="Name of the room, as in the configuration.", examples=["kitchen"])]
 
-router = APIRouter(prefix="/rooms/{room:path}", tags=["rooms"])
+router = APIRouter(prefix="/rooms/{room:path}", tags=["rooms"], route_class=JsonRoute)
 
 
 @router.post("/ask", summary="Ask somebody there", responses=responses(404, 409, 504), response_model=AskAnswer)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
 from satellite.errors import ProtocolError
+from satellite.http.json_route import MOST_VALUES, has_many_values
 
 Frame = TypeVar("Frame")
 
@@ -22,6 +23,8 @@ class Wire(BaseModel):
 
 def parsed_frame(frames: TypeAdapter[Frame], text: str) -> Frame:
     """Return a client's text frame; raises `ProtocolError` for what is none of `frames`."""
+    if has_many_values(text.encode(errors="replace")):
+        raise ProtocolError(f"JSON has more than {MOST_VALUES} values")
     try:
         return frames.validate_json(text)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from satellite.http.chat_api import answer
 from satellite.http.context import Context, Outcome, Step, finish, new_conversation, perform, run_request
 from satellite.http.dependencies import ClientAddress, Parts
 from satellite.http.error_codes import HttpError
+from satellite.http.json_route import JsonRoute
 from satellite.http.problems import responses
 from satellite.http.recordings import BODY, received, transcribed
 from satellite.http.replies import Streamed, json_response, preferred
@@ -35,7 +36,7 @@ _SOUND: dict[str, Any] = {
 }
 
 
-router = APIRouter(tags=["speech"])
+router = APIRouter(tags=["speech"], route_class=JsonRoute)
 
 
 @router.post(

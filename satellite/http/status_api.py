@@ -12,6 +12,7 @@ from satellite.events import Subscription
 from satellite.http.context import Context
 from satellite.http.dependencies import Parts
 from satellite.http.error_codes import HttpError
+from satellite.http.json_route import JsonRoute
 from satellite.http.problems import responses
 from satellite.http.replies import EVENT_SCHEMA, EVENT_STREAM, Streamed, json_response, sse
 from satellite.http.schemas import Announced, AnnounceRequest, Model, Models, Rooms, Runs
@@ -36,7 +37,7 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 health = APIRouter(tags=["health"])
-house = APIRouter(tags=["house"])
+house = APIRouter(tags=["house"], route_class=JsonRoute)
 
 
 @health.get("/healthz", summary="Is it alive?", responses=responses())

@@ -15,6 +15,14 @@ with socket.create_connection(("127.0.0.1", 10600), 10) as peer:
 print(json.loads(line)["type"])
 """
 
+TAB = """
+. /usr/local/share/bash-completion/completions/satellite
+COMP_WORDS=(satellite rooms mute "") COMP_CWORD=3
+$(complete -p satellite | sed 's/.* -F \\([^ ]*\\) .*/\\1/') satellite
+echo "${COMPREPLY[@]}"
+"""
+"""Press the key after `satellite rooms mute `."""
+
 HOLD_BUSIEST_THREAD = """
 import ctypes, os, pathlib, sys, time
 ATTACH, ALL = 16, 0x40000000  # PTRACE_ATTACH, __WALL
@@ -87,6 +95,9 @@ def test_a_good_configuration_is_taken_without_a_restart(service: Machine, confi
     service.until("systemctl show -P StatusText satellite | grep -q 'needs a restart: stt.beam_size'")
     assert [room["room"] for room in service.status["rooms"]] == ["attic"]
     assert "0 of 1 room" in service.shown("StatusText")
+    service.write("/srv/tab", TAB)
+    anybody = "setpriv --reuid nobody --regid nogroup --clear-groups"  # who cannot read the configuration
+    assert service.run(f"{anybody} bash /srv/tab").stdout == "attic\n"
     service.run(f'echo "log_level: loud" >>{config}')
     assert service.run("systemctl reload satellite", check=False).returncode != 0
     service.until("systemctl show -P StatusText satellite | grep -q 'configuration refused: .*log_level'")
