@@ -120,6 +120,9 @@ def test_many_rooms_have_place_and_nothing_jumps(
             assert last is not None
             assert last["y"] + last["height"] <= card["y"] + card["height"]
             assert card["height"] <= 1.2 * size["height"]
+            assert page.locator("#rooms").evaluate("list => list.clientHeight") >= 240
+            expect(page.locator("#troubles > li")).to_have_count(30)
+            assert page.locator("#troubles").evaluate("list => list.clientHeight") <= 0.6 * size["height"]
             daemon.call(relay.close())
             expect(page.locator("#lost")).to_be_visible()
             assert page.evaluate("probes.shifts") < 0.02

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from satellite import __version__
 from satellite.audio.encoding import wav
@@ -349,6 +349,18 @@ def test_it_is_installable_and_opens_while_the_daemon_is_gone(daemon: RunningDae
         become(page, "offline")
         expect(page.locator("#state")).to_have_text("No connection")
         daemon.call(relay.open())
+        become(page, "waiting")
+
+
+def test_a_network_that_is_slow_is_not_lost(browser: Browser, url: str) -> None:
+    held: list[Route] = []
+    with opened(browser, f"{url}room", SCRIPTED) as page:
+        page.route("**/rooms", held.append)
+        page.locator("#talk").click()
+        become(page, "starting")
+        expect(page.locator("#link")).to_have_text("Connecting…")
+        eventually(lambda: page.title() != "" and held != [])
+        held[0].continue_()
         become(page, "waiting")
 
 

@@ -49,6 +49,8 @@ class Room {
   #attempt = 0;
   #microphone = null;
   #blocked = "";
+  /** Whether the connection could not be made, or was lost, since the page began. */
+  #failed = false;
   #linked = false;
   #taken = false;
   #activity = "starting";
@@ -108,6 +110,7 @@ class Room {
   }
 
   #end() {
+    this.#failed = false;
     this.#microphone?.close();
     this.#microphone = null;
     this.#link.close();
@@ -179,6 +182,7 @@ class Room {
 
   #lost(taken) {
     this.#linked = false;
+    this.#failed = true;
     this.#taken = taken;
     this.#activity = "starting";
     this.#quiet();
@@ -252,7 +256,7 @@ class Room {
     if (this.#taken) return "taken";
     if (this.#blocked) return "blocked";
     if (!this.#microphone) return "off";
-    if (!this.#linked) return "offline";
+    if (!this.#linked) return this.#failed ? "offline" : "starting";
     if (["listening", "thinking", "speaking"].includes(this.#activity)) return this.#activity;
     if (this.#timers.ringing) return "ringing";
     if (this.#sounding) return this.#sounding;
@@ -261,7 +265,7 @@ class Room {
 
   #draw() {
     const state = this.#state();
-    const { states, hints, linked, unlinked, mute, unmute, talk, stop } = this.#texts;
+    const { states, hints, linked, unlinked, linking, mute, unmute, talk, stop } = this.#texts;
     if (document.body.dataset.state !== state) {
       document.body.dataset.state = state;
       // While it speaks, a screen reader would talk over it; waiting is the usual state.
@@ -272,8 +276,9 @@ class Room {
     const hint = hints[state];
     say(byId("hint"), typeof hint === "function" ? hint(this.#wakeWords.join(this.#texts.or)) : hint);
     say(byId("talk-label"), UNDER_WAY.includes(state) ? stop : talk);
-    say(byId("link"), this.#linked ? linked : unlinked);
-    tone(byId("link"), this.#linked ? "good" : "bad");
+    const waits = state === "starting" && !this.#linked;
+    say(byId("link"), this.#linked ? linked : waits ? linking : unlinked);
+    tone(byId("link"), this.#linked ? "good" : waits ? "wait" : "bad");
     const muted = this.#settings.get("muted");
     byId("mute").setAttribute("aria-pressed", String(muted));
     say(byId("mute-label"), muted ? unmute : mute);
