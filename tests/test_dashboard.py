@@ -300,13 +300,17 @@ def test_a_refused_microphone_is_explained(browser: Browser, url: str) -> None:
         "NotFoundError": "Connect one",
         "NotReadableError": "Another program",
     }
-    with opened(browser, url) as page:
+    with opened(browser, url, viewport=PHONE) as page:
         for refusal in advice:
             page.evaluate(refuse, refusal)
             page.get_by_role("button", name="Talk").click()
             expect(page.locator("#mic-notice")).to_contain_text(advice[refusal])
             expect(page.locator("#spoken")).to_contain_text(page.locator("#mic-notice strong").inner_text())
             become(page, "Ready")
+            form, card = page.locator("#ask").bounding_box(), page.locator("#conversation").bounding_box()
+            assert form is not None
+            assert card is not None
+            assert form["y"] + form["height"] < card["y"] + card["height"]
 
 
 def test_a_page_over_plain_http_says_why_it_cannot_listen(daemon: RunningDaemon, browser: Browser) -> None:

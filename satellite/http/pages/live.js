@@ -71,7 +71,7 @@ export class Live {
     this.close();
     this.#timer = setTimeout(() => this.open(), backoff(this.#attempt++));
     document.body.classList.add("stale");
-    say(byId("lost-message"), `${why} Reconnecting …`);
+    say(byId("lost-message"), `${why.replace(/\.?$/, ".")} Reconnecting …`);
     show(byId("lost"), true);
     this.handlers.lost();
   }
