@@ -103,6 +103,16 @@ async def test_a_connection_that_nobody_reads_ends(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
 
 
+async def test_a_second_request_that_never_arrives_ends_the_connection(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with connected(tmp_path, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") as raw:
+        await received(raw, b"200 OK")
+        with pytest.raises(ConnectionError):
+            for _ in range(20):
+                await loop.sock_sendall(raw, b"G")
+                await asyncio.sleep(5)
+
+
 MANY = json.dumps(dict.fromkeys(map(str, range(20_000)), 0)).encode()
 
 

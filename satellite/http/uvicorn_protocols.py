@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _LOGGER = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ def http_protocol(max_connections: int) -> type[H11Protocol]:
     """Return uvicorn's HTTP protocol with a limit on connections; the application can abort one by `state["abort"]`."""
 
     class Protocol(H11Protocol, _SmallReads):
+        _expected: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
             self.app_state = {**self.app_state, "abort": transport.abort}
             super().connection_made(transport)
@@ -60,10 +62,20 @@ def http_protocol(max_connections: int) -> type[H11Protocol]:
                 _LOGGER.debug("more than %d connections: the newest is closed", max_connections)
                 transport.abort()
                 return
-            self.loop.call_later(FIRST_REQUEST_SECONDS, self._expect_request)
+            self._expect_request(FIRST_REQUEST_SECONDS)
 
-        def _expect_request(self) -> None:
-            if self.cycle is None and self in self.connections:
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._expect_request(self.timeout_keep_alive + FIRST_REQUEST_SECONDS)
+
+        def _expect_request(self, seconds: float) -> None:
+            """End the connection unless another request comes by then; uvicorn waits for the rest of one for ever."""
+            if self._expected is not None:
+                self._expected.cancel()
+            self._expected = self.loop.call_later(seconds, self._end_without_request, self.cycle)
+
+        def _end_without_request(self, latest: RequestResponseCycle | None) -> None:
+            if self.cycle is latest and self in self.connections:
                 self.transport.abort()
 
     return Protocol
