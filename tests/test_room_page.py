@@ -355,7 +355,7 @@ def test_it_is_installable_and_opens_while_the_daemon_is_gone(daemon: RunningDae
 def test_a_network_that_is_slow_is_not_lost(browser: Browser, url: str) -> None:
     held: list[Route] = []
     with opened(browser, f"{url}room", SCRIPTED) as page:
-        page.route("**/rooms", held.append)
+        page.route("**/rooms", lambda route: held.append(route))
         page.locator("#talk").click()
         become(page, "starting")
         expect(page.locator("#link")).to_have_text("Connecting…")
