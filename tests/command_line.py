@@ -1,5 +1,6 @@
 """The commands, run in this process, and the daemon as one of its own."""
 
+import gc
 import io
 import socket
 import subprocess
@@ -32,6 +33,8 @@ def ran(main: Callable[[list[str]], int], *words: str, **environment: str) -> su
             status = main(list(words))
         except SystemExit as ended:  # argparse
             status = ended.code if isinstance(ended.code, int) else 1
+        finally:
+            gc.enable()  # `satellite run` begins without, and this process goes on
     return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 

@@ -1,6 +1,7 @@
 """The daemon from its start to its stop: the ports first, clear when it cannot start, gone when told to go."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -111,6 +112,7 @@ def test_only_what_waiting_may_mend_is_worth_another_start(
         result = satellite("--config", str(file), command)
         assert result.returncode == expected
         assert result.stderr.startswith("error: [config-invalid]")
+    assert gc.isenabled()
 
 
 def test_check_names_missing_models(tmp_path: Path) -> None:

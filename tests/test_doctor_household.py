@@ -110,7 +110,8 @@ async def test_home_assistant_is_asked_whether_it_is_ready() -> None:
         assert is_like(await check("right"), State.GOOD, "is ready for sentences")
         assert is_like(await check("wrong"), State.BAD, "refuses the token")
         assert is_like(await check(""), State.BAD, remedy="home_assistant.token")
-    assert is_like(await check("right"), State.BAD, "cannot be reached")
+        await server.stop()
+        assert is_like(await check("right"), State.BAD, "cannot be reached")
 
 
 async def test_rooms_are_checked_without_claiming_them() -> None:
