@@ -13,6 +13,7 @@ import av
 import httpx
 import ifaddr
 import numpy as np
+import psutil
 import pytest
 
 from satellite.audio.pcm import AudioFormat
@@ -201,6 +202,16 @@ async def test_a_device_that_begins_turn_after_turn_costs_no_other_its_sound(
     stream.end()
     async with client() as http:
         assert len(decoded((await http.get(stream.url)).content)) >= len(TONE)
+
+
+async def test_an_aborted_stream_leaves_no_threads_of_its_encoder(listener: MediaListener) -> None:
+    before = psutil.Process().num_threads()
+    for _ in range(8):
+        stream = await listener.publish(FLAC, "flac", HERE)
+        await stream.write(TONE.tobytes())
+        assert [await anext(data) for data in [stream.pieces(lambda: True)] for _ in range(3)]
+        stream.abort()
+    assert psutil.Process().num_threads() < before + 8
 
 
 async def test_one_machine_keeps_no_other_out(listener: MediaListener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 import wave
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -43,11 +44,14 @@ async def encoded(
     """Yield 16-bit mono `pieces` as `sound`, with `rate` samples a second if given."""
     # Encoding takes milliseconds of CPU time, and opening an encoder more: not on the event loop.
     encoder = await asyncio.to_thread(Encoder, source, sound, rate or sound.rate or source.rate)
-    async for pcm in pieces:
-        if data := await asyncio.to_thread(encoder.encode, pcm):
+    try:
+        async for pcm in pieces:
+            if data := await asyncio.to_thread(encoder.encode, pcm):
+                yield data
+        if data := await asyncio.to_thread(encoder.finish):
             yield data
-    if data := await asyncio.to_thread(encoder.finish):
-        yield data
+    finally:
+        encoder.close()
 
 
 def wav(pcm: bytes, source: AudioFormat) -> bytes:
@@ -76,7 +80,7 @@ class _Written:
 
 
 class Encoder:
-    """Encodes 16-bit sound piece by piece."""
+    """Encodes 16-bit sound piece by piece; to be closed."""
 
     def __init__(self, source: AudioFormat, sound: SoundType, rate: int, *, frame_samples: int | None = None) -> None:
         """Open an encoder of `source` as `sound` at `rate`; this takes milliseconds.
@@ -88,12 +92,13 @@ class Encoder:
         self._source = source
         self._layout = "mono" if source.channels == 1 else "stereo"
         self._file = _Written()
+        self._lock = threading.Lock()  # who is cancelled leaves a thread behind, and what it uses must not be freed
         options = {"flush_packets": "1", **dict(sound.options)}
         self._container: Any = av.open(self._file, "w", format=sound.container, options=options)
         size = {} if frame_samples is None else {"frame_size": str(frame_samples), "compression_level": "0"}
         self._stream: Any = self._container.add_stream(sound.codec, rate=rate, layout=self._layout, options=size)
         context: Any = self._stream.codec_context
-        self._resampler = av.AudioResampler(context.format.name, self._layout, rate)
+        self._resampler: Any = av.AudioResampler(context.format.name, self._layout, rate)
 
     def header(self) -> bytes:
         """Return what every reader of the sound needs first; at most once, before `encode`."""
@@ -110,14 +115,27 @@ class Encoder:
                 np.frombuffer(pcm, np.int16).reshape(1, -1), format="s16", layout=self._layout
             )
             frame.sample_rate = self._source.rate
-            self._mux(self._resampler.resample(frame))
+            with self._lock:
+                self._mux(self._resampler.resample(frame))
         return self._file.taken()
 
     def finish(self) -> bytes:
-        """Return the end; to be called last."""
-        self._mux([*self._resampler.resample(None), None])
-        self._container.close()
-        return self._file.taken()
+        """Return the end; only `close` may follow."""
+        with self._lock:
+            self._mux([*self._resampler.resample(None), None])
+            self._release()
+            return self._file.taken()
+
+    def close(self) -> None:
+        """Release what FFmpeg holds, megabytes and threads, once no thread encodes any more; may be called twice."""
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            # The threads of the codec and of the resampler end with the objects, which this one outlives.
+            self._container = self._stream = self._resampler = None
 
     def _mux(self, frames: list[Any]) -> None:
         for frame in frames:

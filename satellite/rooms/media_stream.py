@@ -77,7 +77,8 @@ class EncodedStream:
         self.close()
 
     def close(self) -> None:
-        """Nobody fetches any more: release those who write."""
+        """Nobody fetches any more: release those who write, and the encoder."""
+        self._encoder.close()
         self.over.set()
         self._changed.set()
         self._taken.set()
