@@ -18,6 +18,7 @@ from satellite.pipeline.turn_detection import TRAILING_SECONDS, TurnDetector, Tu
 from satellite.pipeline.voice_level import VoiceLevel
 from tests.loudness import WINDOW_SAMPLES, LoudnessVad, silence, sound, speech
 from tests.running_daemon import DATA
+from tests.test_pipeline_pause_detector import noise
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,19 @@ async def test_a_pause_is_known_before_the_vad_knows_it(slow: int) -> None:
     pauses, spoken_until = (await record(speech(1)))[-1]
     assert not pauses
     assert spoken_until > after[0][1]
+
+
+@pytest.mark.parametrize("before_seconds", [0.1, 0.5, 2.0])
+async def test_a_pause_in_a_room_that_echoes_is_known_as_soon_however_long_it_was_quiet_before(
+    before_seconds: float,
+) -> None:
+    recorder = CommandRecording(LoudnessVad(), TurnDetector(EndpointSettings()), threshold=0.5, max_seconds=15)
+    room, voice, echo = 20.0, 70.0, 35.0
+    said = [(0.3, voice), (0.1, echo)] * 6
+    await recorder.feed(b"".join(noise(seconds, level) for seconds, level in [(before_seconds, room), *said[:-1]]))
+    assert recorder.state is TurnState.SPEAKING
+    await recorder.feed(noise(0.06, echo))
+    assert recorder.pauses
 
 
 class UnsureVad(LoudnessVad):

@@ -33,6 +33,9 @@ _FAR_UNDER_VOICE_DB = 36.0
 
 _ROOM, _VOICE = 10, 20  # the quietest tenth and the loudest twentieth of the remembered frames
 
+_BEFORE_FRAMES = 30
+"""How much of what was heard before a voice is remembered with it, its first syllable included."""
+
 _LAG_FRAMES = 20
 """How long a VAD may lag behind the end of speech; what it hears for longer is soft speech."""
 
@@ -61,6 +64,11 @@ class PauseDetector:
         """Whether it is quiet for longer than a VAD lags."""
         return self._quiet_frames > _LAG_FRAMES
 
+    def begin_voice(self) -> None:
+        """Compare with the gaps between words from now on, no longer with the room, which echoes the end of a voice."""
+        self._all.forget()
+        self._high.forget()
+
     def feed(self, pcm: bytes) -> None:
         """Advance by `pcm`, of any length."""
         import numpy as np
@@ -83,6 +91,10 @@ class _Band:
         self._under_voice_db = under_voice_db
         self._powers: deque[float] = deque(maxlen=_SMOOTHED_FRAMES)
         self._levels: deque[float] = deque(maxlen=_REMEMBERED_FRAMES)
+
+    def forget(self) -> None:
+        """Remember only the latest levels."""
+        self._levels = deque(list(self._levels)[-_BEFORE_FRAMES:], maxlen=_REMEMBERED_FRAMES)
 
     def feed(self, samples: "np.ndarray[Any, Any]") -> list[bool]:
         """Return whether each frame is quiet, by the levels of room and voice known after the last of them."""

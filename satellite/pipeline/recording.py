@@ -162,7 +162,10 @@ class CommandRecording(Recording):
         self._soft_seconds = 0.0 if is_speech and not soft else self._soft_seconds + trails * self.window_seconds
         if self._level.silent_windows >= _ALONE_WINDOWS and self.turn.state is not TurnState.WAITING:
             self._alone = True
+        waited = self.turn.state is TurnState.WAITING
         self.turn.feed(self.window_seconds, is_speech and not soft, fades=self._loudness.paused, trails=trails)
+        if waited and self.turn.state is TurnState.SPEAKING:
+            self._loudness.begin_voice()
         if self._soft_seconds > TRAILING_SECONDS and self._level.silent_windows >= _SILENT_WINDOWS:
             self._soft_seconds = 0.0
             self.turn.include_trail(_SILENT_WINDOWS * self.window_seconds)
