@@ -1,11 +1,16 @@
 """Devices are found by zeroconf on the loopback interface, without the daemon itself."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
 from satellite.wire.browsing import DeviceKind, FoundDevice, browse
 from tests.doubles.esphome import EsphomeDevice
+from tests.waiting import PATIENCE_SECONDS
 
 LOOPBACK = ["127.0.0.1"]
 
@@ -40,3 +45,16 @@ async def test_satellites_and_esphome_devices_are_found_and_the_daemon_is_not() 
         assert [one.uri for one in found] == ["tcp://127.0.0.1:21700", f"esphome://127.0.0.1:{device.port}"]
         assert [one.is_program for one in await browse(through=LOOPBACK) if one.name == "a-program"] == [True]
         assert "satellite-itself" in [one.name for one in await browse([21_700], through=LOOPBACK)]
+
+
+@pytest.mark.slow
+def test_a_device_is_found_in_a_house_with_ipv6_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ipv6_only"],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True", "True"]

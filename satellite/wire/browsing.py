@@ -1,7 +1,9 @@
 """Devices for rooms that announce themselves on the network: Wyoming satellites and ESPHome devices."""
 
 import asyncio
+import socket
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +12,8 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from satellite.errors import SatelliteError, shown
 from satellite.net.binding import host_and_port
-from satellite.wire.discovery import interfaces
+from satellite.net.link_local import is_link_local
+from satellite.wire.discovery import interfaces, multicast_version
 
 _BROWSE_SECONDS = 3.0
 _DETAILS_MS = 1000
@@ -76,8 +79,10 @@ async def browse(
         if state_change is ServiceStateChange.Added:
             found.add((service_type, name))
 
+    present = await asyncio.to_thread(interfaces)
+    version = multicast_version(present) if through is InterfaceChoice.All else IPVersion.V4Only
     try:
-        network = AsyncZeroconf(interfaces=through, ip_version=IPVersion.V4Only)
+        network = AsyncZeroconf(interfaces=through, ip_version=version)
     except RuntimeError as error:  # there is no interface
         raise SatelliteError("this machine has no network to find devices in", code="no-network") from error
     except OSError as error:
@@ -90,8 +95,8 @@ async def browse(
         await asyncio.gather(*(info.async_request(network.zeroconf, _DETAILS_MS) for info in infos))
     finally:
         await network.async_close()
-    here = {one.address for one in interfaces()}
-    devices = [_device(info) for info in infos if info.port and info.parsed_addresses()]
+    here = {one.address for one in present}
+    devices = [_device(info) for info in infos if info.port and _addresses(info)]
     return sorted(
         (
             device
@@ -107,13 +112,23 @@ def _device(info: AsyncServiceInfo) -> FoundDevice:
     return FoundDevice(
         kind=_TYPES[info.type],
         name=shown(info.name.removesuffix(f".{info.type}")),
-        addresses=tuple(info.parsed_addresses()),
+        addresses=_addresses(info),
         port=info.port,
         mac=_text(info, b"mac").lower(),
         friendly_name=_text(info, b"friendly_name"),
         project=_text(info, b"project_name"),
         is_program=_text(info, b"platform").upper() == "HOST",
     )
+
+
+def _addresses(info: AsyncServiceInfo) -> tuple[str, ...]:
+    """Return its addresses, link-local ones, with the name of their interface, last."""
+    found = []
+    for address in info.parsed_scoped_addresses():
+        host, _, index = address.partition("%")
+        with suppress(OSError):  # the interface has gone
+            found.append(f"{host}%{socket.if_indextoname(int(index))}" if index.isdecimal() else address)
+    return tuple(sorted(found, key=is_link_local))
 
 
 def _text(info: AsyncServiceInfo, key: bytes) -> str:

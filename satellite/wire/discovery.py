@@ -96,6 +96,11 @@ def interfaces() -> list[Interface]:
     ]
 
 
+def multicast_version(found: Iterable[Interface]) -> IPVersion:
+    """Return how to look for devices: by IPv6 as well where an interface `found` has such an address."""
+    return IPVersion.All if any(":" in one.address for one in found) else IPVersion.V4Only
+
+
 def reachable(hosts: Iterable[str], found: Iterable[Interface]) -> tuple[str, ...]:
     """Return those addresses `found` on this machine at which a server that listens at `hosts` can be reached."""
     hosts = list(hosts)

@@ -63,7 +63,7 @@ class Identity(AssistantSettings):
             port=self.port,
             properties=properties,
             server=f"{self.name}.local.",
-            parsed_addresses=[self.host],
+            parsed_addresses=[self.host.partition("%")[0]],
         )
 
     def info(self) -> Message:

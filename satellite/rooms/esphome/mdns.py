@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import ifaddr
-
 from satellite.tasks import attempt
 
 if TYPE_CHECKING:
     from zeroconf.asyncio import AsyncZeroconf
+
+    from satellite.wire.discovery import Interface
 
 _CLOSE_SECONDS = 2.0
 
@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 @dataclass(eq=False, slots=True)
 class _Sockets:
     zeroconf: "AsyncZeroconf"
-    addresses: frozenset[str]
+    addresses: "frozenset[Interface]"
     """Those of this machine for which they were opened: interfaces that came later are not heard."""
 
     users: int = 0
@@ -60,15 +60,13 @@ class SharedMdns:
     async def _open(self) -> _Sockets | None:
         from zeroconf.asyncio import AsyncZeroconf  # imported late: rooms at an IP address need none
 
-        present = await asyncio.to_thread(_own_addresses)
+        from satellite.wire.discovery import interfaces, multicast_version
+
+        present = frozenset(await asyncio.to_thread(interfaces))
         if self._sockets is None or self._sockets.addresses != present:
             try:
-                self._sockets = _Sockets(AsyncZeroconf(), present)
+                self._sockets = _Sockets(AsyncZeroconf(ip_version=multicast_version(present)), present)
             except OSError as error:
                 _LOGGER.debug("mDNS cannot be used: %s", error)
                 return None
         return self._sockets
-
-
-def _own_addresses() -> frozenset[str]:
-    return frozenset(f"{adapter.name} {ip.ip}" for adapter in ifaddr.get_adapters() for ip in adapter.ips)
