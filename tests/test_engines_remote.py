@@ -137,7 +137,7 @@ async def test_quiet_speech_is_sent_louder(daemon: RunningDaemon, decibels: floa
     sent = np.frombuffer(b"".join(event.payload or b"" for event in received if event.type == "audio-chunk"), np.int16)
     assert len(sent) == len(quiet)
     if peak is None:
-        assert (sent == quiet).all()
+        assert np.abs(sent - (quiet - quiet.mean())).max() <= 1
     else:
         assert np.abs(sent).max() / 32768 == pytest.approx(peak, rel=0.1)
 
