@@ -8,7 +8,6 @@ itself is decoded once more greedily, and if that repeats itself too, once more 
 
 import asyncio
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from satellite.engines.stt.segments import (
     segments,
 )
 from satellite.engines.stt.thread_count import WhisperModel, fastest_threads
-from satellite.engines.stt.whisper_text import Decoded, likeliest, text_of
+from satellite.engines.stt.whisper_text import Decoded, languages_of, likeliest, text_of
 from satellite.engines.vad import IMPORTING_FASTER_WHISPER, WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
@@ -78,9 +77,6 @@ _RECENT = 5
 _MOST_NO_SPEECH = 0.35
 """Whisper's probability of no speech, above which audio without speech for the VAD has none: of tiny.en, recorded
 commands over a telephone's band had at most 0.27, noise and music at least 0.46."""
-
-
-_LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
 
 class WhisperTranscriber:
@@ -146,7 +142,7 @@ class WhisperTranscriber:
         self._features = FeatureExtractor(feature_size=self._whisper.n_mels)
         self._storage = ctranslate2.StorageView.from_array
         self.device = f"{device} {compute_type}"
-        self.languages = _languages(folder) if self._whisper.is_multilingual else ("en",)
+        self.languages = languages_of(folder) if self._whisper.is_multilingual else ("en",)
 
     def _threads(self, load: Callable[[int], WhisperModel], device: str, compute_type: str) -> int:
         """Return the number of threads: the configured one, or else the fastest on this host."""
@@ -379,15 +375,6 @@ def _frames(window_seconds: float) -> int:
     """Return the length, in frames, of a window of `window_seconds`, the full one at most."""
     frames = min(window_seconds, FULL_WINDOW_SECONDS) * _FRAMES_PER_SECOND
     return int(-(-frames // _BUCKET_FRAMES) * _BUCKET_FRAMES)
-
-
-def _languages(folder: Path) -> tuple[str, ...]:
-    """Return the languages with a token in the model's vocabulary."""
-    found: set[str] = set()
-    for name in ("vocabulary.json", "vocabulary.txt"):
-        if (folder / name).is_file():
-            found |= set(_LANGUAGE_TOKEN.findall((folder / name).read_text(encoding="utf-8")))
-    return tuple(sorted(found))
 
 
 def _device(wanted: str, cuda_devices: int, load_libraries: Callable[[], str | None]) -> str:

@@ -1,9 +1,10 @@
-"""Whisper's output: text of its tokens, and whether it repeats itself."""
+"""Whisper's tokens: the text and the languages that they stand for, and whether they repeat themselves."""
 
 import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 _COMPRESSION_LIMIT = 2.4
 """Ratio of zlib above which text counts as repetitive, as in OpenAI's `transcribe.py`."""
@@ -13,6 +14,7 @@ _ECHO_WORDS = 3
 
 _WORD = re.compile(r"[\w']+")
 _SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
+_LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,15 @@ def loop_at(words: Sequence[str]) -> tuple[int, int] | None:
             if len(phrase) == size and following == phrase * 3:
                 return start, size
     return None
+
+
+def languages_of(folder: Path) -> tuple[str, ...]:
+    """Return the languages with a token in the vocabulary of the model in `folder`."""
+    found: set[str] = set()
+    for name in ("vocabulary.json", "vocabulary.txt"):
+        if (folder / name).is_file():
+            found |= set(_LANGUAGE_TOKEN.findall((folder / name).read_text(encoding="utf-8")))
+    return tuple(sorted(found))
 
 
 def likeliest(detected: Sequence[tuple[str, float]], spoken: Sequence[str]) -> str:
