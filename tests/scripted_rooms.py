@@ -101,6 +101,12 @@ class StreamingSatellite(ScriptedRoom):
         return b"".join(AudioChunk.from_event(event).audio for event in events)
 
 
+class AskingOnceSatellite(StreamingSatellite):
+    """A Wyoming satellite that asks for a run when it is connected, and streams ever after, as version 1.0.0 does."""
+
+    run = RunPipeline(start_stage=PipelineStage.WAKE, end_stage=PipelineStage.TTS, restart_on_end=False)
+
+
 class WakingSatellite(StreamingSatellite):
     """A Wyoming satellite with a wake word of its own, which streams only after it."""
 
@@ -207,7 +213,12 @@ class Browser(ScriptedRoom):
         return self.page.pcm
 
 
-SATELLITES = {"satellite": StreamingSatellite, "waking": WakingSatellite, "speech": SpeechSatellite}
+SATELLITES = {
+    "satellite": StreamingSatellite,
+    "asking once": AskingOnceSatellite,
+    "waking": WakingSatellite,
+    "speech": SpeechSatellite,
+}
 STREAMING = ("satellite", "host", "browser")
 """The transports whose microphone is heard all the time."""
 

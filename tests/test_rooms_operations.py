@@ -160,6 +160,21 @@ async def test_a_room_listens_when_it_is_started(transport: str, during: str, tm
         await until(lambda: len(heard.asked) > before)
 
 
+async def test_a_room_that_is_started_between_two_runs_goes_on_hearing_the_wake_word(tmp_path: Path) -> None:
+    heard = engine()
+    async with scripted_room("asking once", scripted_stages(heard), tmp_path) as room:
+        for _ in range(2):
+            await room.conversation.start()
+            await until(lambda: room.conversation.activity == "listening")
+            await room.conversation.stop()
+            await until(lambda: room.conversation.activity == "idle")
+        await room.conversation.start()
+        await room.conversation.stop()
+        await asyncio.sleep(3)
+        room.say(*COMMAND, silence(60))
+        await until(lambda: bool(heard.asked))
+
+
 @pytest.mark.parametrize("transport", [*STREAMING, "waking"])
 async def test_a_muted_room_hears_nothing(transport: str, tmp_path: Path) -> None:
     heard = engine()

@@ -81,6 +81,9 @@ class RunChain:
             self.ringing = Ringing(context.scheduler, context.stages, room, device.show_timer, ring)
         self._loudness = Loudness()
         self._inbox = AudioInbox(_INBOX_SECONDS)
+        self.audio_ended = False
+        """Whether the device has ended the audio of the present, or latest, chain of runs."""
+
         self._task: asyncio.Task[None] | None = None
         self._run: asyncio.Task[bool] | None = None
         self._expected = Expectations()
@@ -112,11 +115,6 @@ class RunChain:
         return self._task is not None
 
     @property
-    def audio_ended(self) -> bool:
-        """Whether the audio of the present, or latest, chain of runs is over."""
-        return self._inbox.ended
-
-    @property
     def expects_command(self) -> bool:
         """Whether what the device begins next is a command without the wake word."""
         return self._expected.seconds_left > 0
@@ -132,6 +130,7 @@ class RunChain:
     def end_audio(self) -> None:
         """The device's audio is over."""
         if not self._answering.is_set():  # else the command is over, and the next audio may interrupt the answer
+            self.audio_ended = True
             self._inbox.end()
 
     async def begin(self, request: RunRequest, *, restart: bool = False, wake_word: str | None = None) -> None:
@@ -153,6 +152,7 @@ class RunChain:
             self._expected.put(None)
         self._streams = request.start is Stage.WAKE or self._device.capabilities.speech_interrupts
         self._inbox = AudioInbox(_INBOX_SECONDS)
+        self.audio_ended = False
         if start is Stage.STT and (self.modes.muted or (wake_word is not None and not self._claim(wake_word))):
             self._rest()
             await self._device.stop_listening()
