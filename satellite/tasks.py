@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Supervised:
     """A named task that is restarted whenever it fails; made by `Background.run`."""
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[None]], owner: "Background", *, fatal: bool) -> None:
+    def __init__(self, name: str, work: Callable[[], Awaitable[object]], owner: "Background", *, fatal: bool) -> None:
         self.name = name
         self._work = work
         self._owner = owner
@@ -51,7 +51,8 @@ class Supervised:
     async def _supervise(self) -> None:
         while True:
             try:
-                return await self._work()
+                await self._work()
+                return
             except asyncio.CancelledError:
                 # Raised also by code that awaits a cancelled task of its own, which is a failure like any other; only
                 # `cancelling` shows whether this task is to end.
@@ -64,7 +65,7 @@ class Supervised:
             if self._fatal:
                 _LOGGER.critical("%s failed: the daemon ends", self.name, exc_info=error)
                 self._owner.broken.set()
-                return None
+                return
             await asyncio.sleep(self._owner.note(self.name, error))
 
 
@@ -107,7 +108,7 @@ class Background:
         self._tasks: set[Supervised] = set()
         self._failures: dict[str, _Failures] = {}
 
-    def run(self, name: str, work: Callable[[], Awaitable[None]], *, fatal: bool = False) -> Supervised:
+    def run(self, name: str, work: Callable[[], Awaitable[object]], *, fatal: bool = False) -> Supervised:
         """Run `work` until it returns. A failure restarts it, or ends the daemon if it is `fatal`."""
         task = Supervised(name, work, self, fatal=fatal)
         self._tasks.add(task)

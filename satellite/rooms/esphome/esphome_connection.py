@@ -4,6 +4,7 @@ Only this package imports aioesphomeapi, and only `room.py` is imported where no
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -32,6 +33,14 @@ _KEEP_ALIVE_SECONDS = 5.0
 
 _GOODBYE_SECONDS = 1.0
 _RESOLVE_SECONDS = 3.0
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for what the library logs as an error: that a device was gone before it could be let go."""
+    return "disconnect request" not in str(record.msg)
+
+
+logging.getLogger("aioesphomeapi.connection").addFilter(_is_news)
 
 
 class DeviceSession:

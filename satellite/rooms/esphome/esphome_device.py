@@ -88,9 +88,8 @@ class EsphomeDevice:
         settings = room.model_copy(update={"wake_words": None, "sounds": False})
         self.conversation = Conversation(self, settings, context, modes)
         timers_of = client, self.entities, self.capabilities, self.conversation, context.scheduler
-        leave = (
-            self._leave if self.entities.is_linux_voice_assistant else None
-        )  # which ends its ring, nothing else does
+        # To be left ends the ring of linux-voice-assistant; nothing else does.
+        leave = self._leave if self.entities.is_linux_voice_assistant else None
         self._timers = DeviceTimers(*timers_of, leave)
         self._heard = HeardQueue(_WAITING_SECONDS)
         self._listens_again = False
@@ -193,6 +192,8 @@ class EsphomeDevice:
     async def _stop(self, abort: bool) -> None:
         if not abort:
             self.conversation.end_audio()
+        elif self._heard.withdraw():  # the device waits for nothing, and may have asked again
+            return
         elif self.turn is not None and not self.turn.ended:  # else it confirms the end that it was sent
             self._listens_again = False
             await self.conversation.stop()
@@ -241,6 +242,9 @@ class EsphomeDevice:
                 self.turn.stream.abort()
         self.turn = Turn(self._send, self._round_trip, stream, self._room.name, self._asks_more)
         end = Stage.TTS if self.capabilities.speaker else Stage.CHAT
+        if not self._heard.accept():  # taken back meanwhile
+            self.turn.ended = True
+            return
         if self._heard.overfull:  # meanwhile
             self.turn.fail(*_LOST)
             return
@@ -349,14 +353,10 @@ class EsphomeDevice:
 
     def end_sound(self, *, announcement: bool) -> None:
         """Have what is heard, or media, ended soon."""
-
-        async def end() -> None:
-            await self.conversation.stop()
-
         if not announcement:
             self.conversation.stop_media()
             return
-        self._context.stages.background.run(f"end sound {self._room.name}", end)
+        self._context.stages.background.run(f"end sound {self._room.name}", self.conversation.stop)
 
     async def _short_silence(self) -> str:
         if (played := self.entities.played) is None:

@@ -21,6 +21,8 @@ class HeardQueue:
         self._bytes = 0
         self._waiting: deque[bytes | str] = deque()
         self._changed = asyncio.Event()
+        self._taken = False
+        """Whether a request has been returned that is not accepted yet."""
 
     def request(self, phrase: str) -> None:
         """Add a request to begin a turn, by the wake word `phrase` or none; what was not heard before is lost."""
@@ -45,8 +47,23 @@ class HeardQueue:
             self._changed.clear()
             await self._changed.wait()
         heard = self._waiting.popleft()
+        self._taken = self._taken or isinstance(heard, str)
         self._bytes -= len(heard) if isinstance(heard, bytes) else 0
         return heard
+
+    def withdraw(self) -> bool:
+        """Forget the requests that were not accepted, and the audio; return False where there is no such request."""
+        if not self._taken and not any(isinstance(one, str) for one in self._waiting):
+            return False
+        self._taken = False
+        self._waiting.clear()
+        self._bytes = 0
+        return True
+
+    def accept(self) -> bool:
+        """Return whether the request that was returned last still holds; it cannot be withdrawn any more."""
+        holds, self._taken = self._taken, False
+        return holds
 
     def _add(self, heard: bytes | str) -> None:
         self._waiting.append(heard)
