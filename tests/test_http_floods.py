@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.http.json_route import has_many_values
+from satellite.http.schemas import has_many_values
 from tests.room_page import house
 from tests.scripted_engine import ScriptedEngine, scripted_stages
 

@@ -1,6 +1,5 @@
 """Bounds JSON of clients: parsing it, and describing each mistake in it, takes time of the event loop."""
 
-import re
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
@@ -10,17 +9,9 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from satellite.http.schemas import MOST_VALUES, has_many_values
+
 _MOST_BYTES = 2 * 1024 * 1024
-MOST_VALUES = 5000
-
-# The closing quote is optional, so that a text without one is read only once.
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-
-
-def has_many_values(body: bytes) -> bool:
-    """Tell whether JSON has more than `MOST_VALUES` values, without parsing it."""
-    outside = _STRING.sub(b"", body)
-    return sum(map(outside.count, (b",", b"[", b"{"))) > MOST_VALUES
 
 
 class JsonRoute(APIRoute):

@@ -1,11 +1,11 @@
 """Bodies of requests and responses, as the API describes them."""
 
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
 
 from satellite.errors import ProtocolError
-from satellite.http.json_route import MOST_VALUES, has_many_values
 
 Frame = TypeVar("Frame")
 
@@ -13,6 +13,18 @@ Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z
 ConversationId = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[\w.:@ -]+$")]
 SpokenText = Annotated[str, StringConstraints(pattern=r"\S", max_length=1_000_000)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+MOST_VALUES = 5000
+"""In the JSON of a client."""
+
+# The closing quote is optional, so that a text without one is read only once.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+
+
+def has_many_values(body: bytes) -> bool:
+    """Tell whether JSON has more than `MOST_VALUES` values, without parsing it."""
+    outside = _STRING.sub(b"", body)
+    return sum(map(outside.count, (b",", b"[", b"{"))) > MOST_VALUES
 
 
 class Wire(BaseModel):
