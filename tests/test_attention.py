@@ -49,6 +49,7 @@ def test_a_house_in_which_everything_works_is_ready() -> None:
         ("stage", {"state": "failed", "code": "stt-not-ready"}, "stage stt", DOCTOR),
         ("stage", {"state": "unreachable"}, "stage stt", DOCTOR),
         ("stage", {"state": "cold"}, "stage stt", DOCTOR),
+        ("stage", {"unusable": {"mine": "is broken"}}, "wake word mine", DOCTOR),
         ("provider", {"state": "open", "up": False}, "provider ollama", DOCTOR),
         ("provider", {"state": "no-key", "up": False}, "provider ollama", DOCTOR),
         ("responder", {"state": "refused", "up": False}, "home_assistant", DOCTOR),

@@ -41,6 +41,14 @@ def is_like(finding: Finding, state: State, seen: str = "", remedy: str = "") ->
     return finding.state is state and seen in finding.seen and remedy in finding.remedy
 
 
+async def test_a_wake_word_of_ones_own_that_cannot_be_used_is_reported() -> None:
+    stage = {"stage": "openwakeword", "state": "ready", "message": "", "unusable": {"mine": "/x/mine.onnx is empty"}}
+    ready, word = await CHECKS["stages"](Target(parse(""), {"stages": [stage]}, NOBODY))
+    assert is_like(ready, State.GOOD)
+    assert word.what == "wake word mine"
+    assert is_like(word, State.BAD, "/x/mine.onnx is empty", "copy its files there again")
+
+
 async def test_every_state_of_ollama_is_reported() -> None:
     async with OllamaServer(WORDS, models={"phi3:mini": "phi"}, trained_context=4096) as server:
         url = server.url

@@ -263,6 +263,23 @@ def test_a_missing_voice_says_how_to_get_it(tmp_path: Path) -> None:
         folder.require_default()
 
 
+async def test_a_damaged_voice_says_which_of_its_files_it_is_and_how_to_get_it(tmp_path: Path) -> None:
+    spec = catalogue.find(Kind.TTS, "ff_siwis")
+    assert spec.network is not None
+    for one in (spec, spec.network):
+        folder = tmp_path / "tts" / one.name
+        folder.mkdir(parents=True)
+        (file, *_) = one.files
+        manifest = {"kind": "tts", "name": one.name, "files": [{"name": file.name, "size_bytes": 3, "sha256": "0"}]}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        (folder / file.name).write_bytes(b"cut" if one is spec else b"")
+    voices, worker = VoiceFolder(Store(tmp_path), spec), Worker(Stage.TTS)
+    synthesizer = VoiceSynthesizer(TtsSettings(), voices.files, tmp_path / "parts", worker, voices.missing)
+    with pytest.raises(TextToSpeechError, match=r"/tts/kokoro/.* has 0 of its 3 bytes; .* models pull tts/ff_siwis"):
+        await synthesizer.speaker(VoiceChoice())
+    worker.close()
+
+
 async def test_a_voice_that_is_replaced_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "en-mine.onnx"
     file.write_bytes(ONE_SPEAKER)

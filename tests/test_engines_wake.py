@@ -257,6 +257,7 @@ def test_a_half_written_model_is_logged_once_and_used_when_it_is_whole(
     asyncio.run(engine.refresh())
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "mine.tflite cannot be used" in warning
+    assert engine.unusable == {"mine": warning.removeprefix("wake word mine: ")}
     assert heard(engine, recording("alexa"), ["alexa"]) == ["alexa"]
     network.write_bytes(content)
     asyncio.run(engine.refresh())

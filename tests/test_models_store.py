@@ -84,6 +84,25 @@ def test_a_pull_after_a_failed_one_continues_where_the_server_supports_it(
     store.verify(SPEC)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "fault"),
+    [
+        ("model.bin", b"", f"model.bin has 0 of its {MODEL_BYTES:,} bytes"),
+        ("model.bin", b"cut", f"model.bin has 3 of its {MODEL_BYTES:,} bytes"),
+        ("model.bin", None, "model.bin is not a file"),
+        ("manifest.json", b"{", "manifest.json is missing or cannot be read"),
+    ],
+)
+def test_a_damaged_model_is_reported_by_its_file_and_what_is_wrong_with_it(
+    hub: HubServer, store: Store, file: str, content: bytes | None, fault: str
+) -> None:
+    damaged = store.pull(SPEC) / file
+    damaged.unlink()
+    damaged.mkdir() if content is None else damaged.write_bytes(content)
+    with pytest.raises(ModelError, match=rf"is damaged: .*/{fault}; get it again with: satellite models pull stt/org"):
+        store.path(SPEC)
+
+
 def test_part_of_other_content_is_not_continued(hub: HubServer, store: Store) -> None:
     hub.faults["model.bin"] = Fault(cut_after_bytes=100_000)
     failure(store)

@@ -6,7 +6,7 @@ Only this module knows concrete engines. Heavy libraries are imported where an e
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from satellite.config.chat import LocalSettings, OllamaSettings, OpenAISettings, ProviderSettings
 from satellite.config.settings import Config, TtsSettings
@@ -14,7 +14,7 @@ from satellite.daemon.installed_voices import VoiceFolder
 from satellite.daemon.systemd import WatchedEngine
 from satellite.engines.chat.failover import FailoverChat
 from satellite.engines.chat.provider_status import ChatProvider
-from satellite.engines.protocols import Synthesizer, WakeWordEngine
+from satellite.engines.protocols import Synthesizer
 from satellite.engines.remote.hosts import Hosts
 from satellite.engines.remote.speech import RemoteSynthesizer, RemoteTranscriber
 from satellite.engines.remote.wake import RemoteWakeWords
@@ -27,6 +27,10 @@ from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite.system.process import imported, return_freed_memory
 from satellite.tasks import Background
+
+if TYPE_CHECKING:
+    from satellite.engines.wake.microwakeword import MicroWakeWordEngine
+    from satellite.engines.wake.openwakeword import OpenWakeWordEngine
 
 _STREAM_QUEUE = 4096
 """Calls that may wait for an engine that is fed chunk by chunk; each stream has at most one."""
@@ -147,14 +151,24 @@ class Assembly:
             await self._prepared.wait()  # it may be loaded when it is first asked for
             await worker.run(micro.load)
 
-        engines: list[tuple[WakeWordEngine, Load, Callable[[], object] | None]] = [(micro, load_micro, None)]
+        engines: list[tuple[MicroWakeWordEngine | OpenWakeWordEngine, Load, Callable[[], object] | None]] = [
+            (micro, load_micro, None)
+        ]
         if config.engine == open_.program or self._store.present(spec):
             engines.append((open_, load_open, partial(self._store.seen, spec)))
         engines.sort(key=lambda one: one[0].program != config.engine)
         # Only a loaded engine knows the words in a folder; without one, the second engine waits until it is asked for.
         later = self._keep_loading if config.custom_directory is None else None
         return tuple(
-            Slot(Stage.WAKE, engine, name=engine.program, load=load, seen=seen, on_demand=later if number else None)
+            Slot(
+                Stage.WAKE,
+                engine,
+                name=engine.program,
+                load=load,
+                seen=seen,
+                info=partial(_words_of, engine),
+                on_demand=later if number else None,
+            )
             for number, (engine, load, seen) in enumerate(engines)
         )
 
@@ -207,7 +221,8 @@ class Assembly:
         from satellite.engines.tts.synthesizer import VoiceSynthesizer
 
         worker = self.workers["tts"]
-        synthesizer = VoiceSynthesizer(self._config.tts, self._voices.files, self._store.directory / ".parts", worker)
+        voices, parts = self._voices, self._store.directory / ".parts"
+        synthesizer = VoiceSynthesizer(self._config.tts, voices.files, parts, worker, voices.missing)
 
         async def load() -> None:
             await asyncio.to_thread(self._voices.require_default)
@@ -276,6 +291,10 @@ class Assembly:
             await model.load(file)
 
         return Slot(Stage.CHAT, model, name=f"chat {name}", load=load, seen=partial(self._store.seen, spec))
+
+
+def _words_of(engine: "MicroWakeWordEngine | OpenWakeWordEngine") -> EngineInfo:
+    return EngineInfo(unusable=engine.unusable)
 
 
 def _info_of(hosts: Hosts, model: Callable[[], str | None] = lambda: None) -> Callable[[], EngineInfo]:

@@ -42,6 +42,14 @@ class VoiceFolder:
         if trouble := self._troubles.get(self._default.name):
             raise ModelError(f"voice {self._default.name} cannot be read: {trouble}", code="model-corrupt")
 
+    def missing(self) -> str:
+        """Return why the default voice cannot be used, and what fetches it."""
+        try:
+            self.require_default()
+        except ModelError as error:
+            return str(error)
+        return f"voice {self._default.name} is being read again"
+
     def seen(self) -> object:
         """Return what changes when the files of the default voice do; blocking."""
         return self._store.seen(self._default)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from satellite.backoff import Backoff
@@ -45,6 +45,9 @@ class EngineInfo:
 
     trouble: str = ""
     """Why no remote server answers; empty while one does."""
+
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Why wake words of one's own have no model, by the word."""
 
 
 class Slot(Generic[T]):

@@ -80,10 +80,28 @@ class Store:
         for place in (self.directory, folder):
             if place.is_dir() and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):
                 raise ModelError(f"{spec.reference}: {place} cannot be read by this user", code="model-unreadable")
+        fault = self._fault(spec)
+        damaged = f"is damaged: {fault}; get it again" if fault else f"is not in {self.directory}; get it"
         sudo = "sudo " if self.directory == _SYSTEM_DIRECTORY else ""
-        raise ModelError(
-            f"{spec.reference} is not in {self.directory}; get it with: {sudo}satellite models pull {spec.reference}"
-        )
+        raise ModelError(f"{spec.reference} {damaged} with: {sudo}satellite models pull {spec.reference}")
+
+    def _fault(self, spec: ModelSpec) -> str:
+        """Return which file of `spec`, or of its network, is not as it was fetched; empty where there are none."""
+        if spec.network is not None and (fault := self._fault(spec.network)):
+            return fault
+        folder = self._folder(spec)
+        if not folder.exists():
+            return ""
+        recorded = _recorded_files(folder)
+        for file in recorded:
+            path = folder / file.name
+            if not path.is_file():
+                return f"{path} {'is not a file' if path.exists() else 'is missing'}"
+            if (size := _size(path)) != file.size_bytes:
+                return f"{path} has {size:,} of its {file.size_bytes:,} bytes"
+        if not recorded:
+            return f"{folder / _MANIFEST} is missing or cannot be read"
+        return "" if self.present(spec) else f"{folder} has another version"
 
     def file(self, spec: ModelSpec, suffix: str) -> Path:
         """Return the one file of `spec` whose name ends with `suffix`; raises ModelError(model-missing)."""

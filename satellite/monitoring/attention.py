@@ -62,6 +62,9 @@ class StageStatus:
     model: str | None = None
     """The model, or the default voice."""
 
+    unusable: Mapping[str, str] | None = None
+    """Why wake words of one's own have no model, by the word; None where all have."""
+
 
 def overall(attention: Sequence[Attention], *, loaded: bool) -> str:
     """Return the daemon's state in one word: `loading`, `ready` or `degraded`."""
@@ -84,6 +87,8 @@ def needing_attention(
         if stage.state not in ("ready", "idle", "loading"):
             cure = _PULL if stage.code in _MODEL_CODES else _DOCTOR
             yield Attention(f"stage {stage.stage}", stage.message or stage.state, cure)
+        for word, reason in (stage.unusable or {}).items():
+            yield Attention(f"wake word {word}", reason, _DOCTOR)
     for provider in providers:
         if not provider.up and provider.state not in COMING:
             yield Attention(f"provider {provider.provider}", provider.message, _DOCTOR)

@@ -24,7 +24,7 @@ _NAMED = 3
 """How many of the things that need attention are named in one line; the rest is counted."""
 
 _LEFT_OUT = frozenset(
-    {"code", "device", "model", "keepalive", "sent_outside", "pending", "certificate", *Gpu.__slots__}
+    {"code", "device", "model", "unusable", "keepalive", "sent_outside", "pending", "certificate", *Gpu.__slots__}
 )
 """Fields that the JSON leaves out when they are None; any other is null."""
 
@@ -180,7 +180,7 @@ class Status:
         if slot.failure is not None:
             cause = slot.failure.__cause__  # the engine's thread makes its stage's error of the store's
             code = cause.code if isinstance(cause, ModelError) else slot.failure.code
-        return StageStatus(slot.name, state, message, code, info.device, info.model)
+        return StageStatus(slot.name, state, message, code, info.device, info.model, info.unusable or None)
 
     def _stage_state(self, slot: Slot[object], trouble: str) -> tuple[str, str]:
         if slot.failure is not None:

@@ -67,7 +67,7 @@ FAULTS = {
         "model stt/tiny.en",
         "does not match its hash",
     ),
-    "a model was cut": (f"truncate -s 1000 {MODEL}", "model stt/tiny.en", "is not in"),
+    "a model was cut": (f"truncate -s 1000 {MODEL}", "model stt/tiny.en", "model.bin has 1,000 of its"),
     "a model is missing": (f"rm -r {MODELS}/stt", "model stt/tiny.en", "is not in"),
 }
 """What is done, what is bad then, and what is printed about it."""

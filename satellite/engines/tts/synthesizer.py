@@ -83,13 +83,24 @@ class VoiceSpeaker:
 class VoiceSynthesizer:
     """A `Synthesizer`. At most `max_loaded_voices` are in memory; beyond, the least recently used is unloaded."""
 
-    def __init__(self, settings: TtsSettings, files: VoiceFiles, parts: Path, worker: Worker) -> None:
-        """Speak with the voices in `files`, whose parts are kept in the folder `parts`."""
+    def __init__(
+        self,
+        settings: TtsSettings,
+        files: VoiceFiles,
+        parts: Path,
+        worker: Worker,
+        missing: Callable[[], str] = lambda: "no voice is installed",
+    ) -> None:
+        """Speak with the voices in `files`, whose parts are kept in the folder `parts`.
+
+        `missing` returns why there are none.
+        """
         self.device = "not loaded"
         """Where the voices really run: `cpu` or `cuda`."""
 
         self._settings = settings
         self._files = files
+        self._missing = missing
         self._loader = VoiceLoader(parts)
         self._worker = worker
         self._loaded: OrderedDict[str, tuple[Voice, LoadedVoice]] = OrderedDict()
@@ -166,7 +177,7 @@ class VoiceSynthesizer:
     def _choose(self, choice: VoiceChoice) -> tuple[Voice, VoiceFile]:
         files = self._files()
         if not files:
-            raise TextToSpeechError("no voice is installed; run `satellite models pull demo`", kind="not-ready")
+            raise TextToSpeechError(self._missing(), kind="not-ready")
         voice = choose_voice(choice, [voice for voice, _ in files])
         return voice, next(file for other, file in files if other is voice)
 

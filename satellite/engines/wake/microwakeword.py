@@ -69,6 +69,11 @@ class MicroWakeWordEngine:
             return self._shipped
         return [model.word for model in self._models().values()]
 
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Why a word has no model, by the word: the file and what is the matter with it."""
+        return {**self._builtin.unusable, **self._custom.unusable}
+
     async def refresh(self) -> None:
         """Look for added, changed and removed words; streams keep the words they began with."""
         if self._loaded:
@@ -87,8 +92,9 @@ class MicroWakeWordEngine:
         if not self._loaded:
             raise WakeWordError("microWakeWord is not loaded yet", kind="not-ready")
         models = self._models()
-        unusable = {**self._builtin.unusable, **self._custom.unusable}
-        return MicroWakeWordScorer([models[name] for name in choose(names, models, self._settings.words, unusable)])
+        return MicroWakeWordScorer(
+            [models[name] for name in choose(names, models, self._settings.words, self.unusable)]
+        )
 
     def _models(self) -> Mapping[str, "MicroModel"]:
         return {**self._builtin.models, **self._custom.models}
@@ -157,7 +163,10 @@ def load_model(files: Files) -> MicroModel:
 
 
 def _manifest(files: Files) -> dict[str, Any]:
-    content = json.loads(files[0].read_bytes())
+    try:
+        content = json.loads(files[0].read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{files[0].name} is no JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("micro"), dict):
         raise ValueError(f"{files[0].name} is not a manifest of microWakeWord")
     return content

@@ -89,6 +89,11 @@ class OpenWakeWordEngine:
             return [self._word(name) for name in self._builtin_files(self._models)]
         return [self._word(name) for name in self._classifiers()]
 
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Why a word has no model, by the word: the file and what is the matter with it."""
+        return {**self._builtin.unusable, **self._custom.unusable}
+
     async def refresh(self) -> None:
         """Look for added, changed and removed words; streams keep the words they began with."""
         if self._features is not None:
@@ -106,8 +111,7 @@ class OpenWakeWordEngine:
         if self._features is None:
             raise WakeWordError("openWakeWord is not loaded yet", kind="not-ready")
         classifiers = self._classifiers()
-        unusable = {**self._builtin.unusable, **self._custom.unusable}
-        chosen = choose(names, classifiers, self._settings.words, unusable)
+        chosen = choose(names, classifiers, self._settings.words, self.unusable)
         return OpenWakeWordScorer(self._features, {name: classifiers[name] for name in chosen})
 
     def _classifiers(self) -> Mapping[str, Classifier]:
