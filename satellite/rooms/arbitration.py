@@ -26,6 +26,8 @@ class _Contest:
     room: str
     quality_db: float
     lose: Callable[[], None]
+    call_seconds: float = 0.0
+    """How long before the claim of `room` the first room heard the call."""
 
 
 _STAND_DOWN_SECONDS = 0.7
@@ -68,7 +70,7 @@ class Arbiter:
             age = now - contest.began_at
             if age <= self._window_seconds and quality_db > contest.quality_db:
                 contest.lose()
-                self._contests[wake_word] = _Contest(contest.began_at, room, quality_db, lose)
+                self._contests[wake_word] = _Contest(contest.began_at, room, quality_db, lose, age)
                 return True
             if self._window_seconds and age <= max(self._window_seconds, self._stand_down_seconds):
                 return False
@@ -76,12 +78,12 @@ class Arbiter:
         return True
 
     def call_seconds(self, wake_word: str) -> float:
-        """Return how long ago the first room heard the call that a room has just been given.
+        """Return how long before a room that has just been given the call the first one heard it.
 
         A room that takes over has taken what was said meanwhile for a part of the wake word.
         """
         contest = self._contests.get(wake_word)
-        return 0.0 if contest is None else self._now() - contest.began_at
+        return 0.0 if contest is None else contest.call_seconds
 
 
 class Loudness:
