@@ -31,9 +31,9 @@ def test_the_room_that_hears_best_has_the_call() -> None:
     assert not claim("attic", 5)
     assert claim("kitchen", 20)
     assert lost == ["hall"]
-    assert (arbiter.call_seconds("okay_nabu"), arbiter.call_seconds("alexa")) == (0.1, 0)
     assert claim("bedroom", 1, "alexa")
     clock.now = 0.29
+    assert [arbiter.call_seconds(word) for word in ("okay_nabu", "alexa", "hey_jarvis")] == [0.1, 0, 0]
     assert not claim("hall", 20)
     clock.now = 0.71
     assert claim("attic", 5)
