@@ -1,6 +1,7 @@
 """HTTP over a Unix socket, with a server that is only a socket."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @asynccontextmanager
-async def answers(socket: Path, sent: bytes) -> AsyncIterator[tuple[httpx.AsyncClient, list[asyncio.StreamWriter]]]:
+async def answers(path: Path, sent: bytes) -> AsyncIterator[tuple[httpx.AsyncClient, list[asyncio.StreamWriter]]]:
     """Serve one answer that begins with `sent` and goes on as the test writes it."""
     writers: list[asyncio.StreamWriter] = []
 
@@ -23,8 +24,8 @@ async def answers(socket: Path, sent: bytes) -> AsyncIterator[tuple[httpx.AsyncC
         writers.append(writer)
         writer.write(sent)
 
-    server = await asyncio.start_unix_server(serve, socket)
-    async with server, httpx.AsyncClient(transport=unix_transport(socket), base_url="http://here", timeout=5) as client:
+    server = await asyncio.start_unix_server(serve, path)
+    async with server, httpx.AsyncClient(transport=unix_transport(path), base_url="http://here", timeout=5) as client:
         yield client, writers
         for writer in writers:
             writer.close()
@@ -66,3 +67,18 @@ async def test_a_socket_that_is_not_there_is_an_error_of_connecting(tmp_path: Pa
     async with answers(tmp_path / "s", b"") as (client, _):
         with pytest.raises(httpx.ReadTimeout):
             await client.get("/", timeout=0.05)
+
+
+async def test_more_connections_at_once_than_the_server_lets_wait_are_all_made(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen(0)
+        async with httpx.AsyncClient(transport=unix_transport(tmp_path / "s"), base_url="http://here") as client:
+            asked = [asyncio.ensure_future(client.get("/", timeout=60)) for _ in range(8)]
+            await asyncio.sleep(0.1)
+            async with await asyncio.start_unix_server(serve, sock=listening, backlog=1):
+                assert [one.status_code for one in await asyncio.gather(*asked)] == [204] * 8

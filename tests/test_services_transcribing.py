@@ -184,7 +184,7 @@ async def test_words_come_while_somebody_speaks(daemon: RunningDaemon, monkeypat
                 for piece in chunks(pcm):
                     await client.send(piece)
                     before += (await client.pong())[:-1]
-                    await until(lambda: engine.idle)
+                    await until(lambda: not any(worker.pending for worker in daemon.daemon._workers.values()))
                 await client.send(AudioStop())
                 after = await client.until("transcript-stop")
                 assert types(before)[:1] in ([], ["transcript-start"])

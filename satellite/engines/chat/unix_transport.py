@@ -6,6 +6,7 @@ in the log, since that future is cancelled already.
 """
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import httpcore
 import httpx
 
 from satellite.errors import in_words
+
+_RETRY_SECONDS = 0.01
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -49,18 +52,39 @@ class _Backend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         try:
             async with asyncio.timeout(timeout):
-                return _Stream(*await asyncio.open_unix_connection(path))
+                return _Stream(*await asyncio.open_unix_connection(sock=await _connected(path)))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout from error
         except OSError as error:
             raise httpcore.ConnectError(in_words(error)) from error
 
 
-def unix_transport(socket: Path) -> httpx.AsyncHTTPTransport:
-    """Return a transport for `httpx.AsyncClient` that makes a new connection to `socket` for each request."""
+async def _connected(path: str) -> socket.socket:
+    """Return a socket that is connected to `path`.
+
+    Where as many connections wait as the server lets wait, Linux refuses another with EAGAIN (unix(7)), and tells
+    nobody when there is room again. asyncio takes that for a connection under way, and would wait for ever.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        while True:
+            try:
+                connection.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return connection
+    except BaseException:  # also a cancellation: nobody else knows the socket
+        connection.close()
+        raise
+
+
+def unix_transport(path: Path) -> httpx.AsyncHTTPTransport:
+    """Return a transport for `httpx.AsyncClient` that makes a new connection to `path` for each request."""
     transport = httpx.AsyncHTTPTransport(verify=False)  # no TLS here, and reading all certificates takes long
     # httpx has no parameter for httpcore's backend.
     transport._pool = httpcore.AsyncConnectionPool(
-        uds=str(socket), max_keepalive_connections=0, network_backend=_Backend()
+        uds=str(path), max_keepalive_connections=0, network_backend=_Backend()
     )
     return transport
