@@ -8,6 +8,7 @@ in the log, since that future is cancelled already.
 import asyncio
 import socket
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpcore
@@ -65,8 +66,8 @@ async def _connected(path: str) -> socket.socket:
     Where as many connections wait as the server lets wait, Linux refuses another with EAGAIN (unix(7)), and tells
     nobody when there is room again. asyncio takes that for a connection under way, and would wait for ever.
     """
-    connection = socket.socket(socket.AF_UNIX)
-    try:
+    with ExitStack() as unless_connected:
+        connection = unless_connected.enter_context(socket.socket(socket.AF_UNIX))
         connection.setblocking(False)
         while True:
             try:
@@ -74,10 +75,8 @@ async def _connected(path: str) -> socket.socket:
             except BlockingIOError:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
+                unless_connected.pop_all()
                 return connection
-    except BaseException:  # also a cancellation: nobody else knows the socket
-        connection.close()
-        raise
 
 
 def unix_transport(path: Path) -> httpx.AsyncHTTPTransport:
