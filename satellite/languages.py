@@ -1,6 +1,7 @@
 """Codes of spoken languages, as people write them and as Whisper uses them, and tables of texts by language."""
 
 import importlib.resources
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
@@ -27,6 +28,9 @@ _NEAREST = {
 }  # fmt: skip
 """What takes the place of a language that is not known, before its region is ignored: Chinese differs by script."""
 
+_TAG = re.compile(r"[a-z]{2,3}(-[a-z]{4})?(-[a-z]{2}|-[0-9]{3})?(?![a-z0-9])")
+"""A language with its script and region, after RFC 5646."""
+
 _LONGEST = 35
 """Characters of a code that are looked at, as many as RFC 5646 recommends: a peer may have written it."""
 
@@ -34,6 +38,24 @@ _LONGEST = 35
 def family(language: str) -> str:
     """Return Whisper's code for a language such as `en-US`, `fr_FR` or `nb`."""
     return _normalised(language).partition("-")[0]
+
+
+def canonical(language: str) -> str:
+    """Return a language with Whisper's code of it and its script and region, if any, such as `pt-BR` for `pt_br.UTF-8`.
+
+    Swiss German is German: Whisper writes it so, and Home Assistant's sentences for it lack most commands.
+    """
+    tag = _TAG.match(_normalised(language))
+    if tag is None or tag[0] == "de-ch":
+        return family(language)
+    code, *parts = tag[0].split("-")
+    return "-".join([code, *(part.title() if len(part) == 4 else part.upper() for part in parts)])
+
+
+def with_region(language: str, named: Iterable[str | None]) -> str:
+    """Return a language that was heard as the first of `named` with a script or a region of it; else as it is."""
+    codes = (canonical(code) for code in named if code)
+    return next((code for code in codes if "-" in code and family(code) == family(language)), language)
 
 
 def closest(language: str, known: Iterable[str]) -> str | None:

@@ -37,9 +37,13 @@ def test_a_mistake_is_one_line_that_says_what_to_write(text: str, message: str) 
 
 @pytest.mark.parametrize(
     ("written", "language"),
-    [("en-US", "en"), ("en_GB", "en"), ("auto", None), ("nb", "no"), ('"no"', "no"), ("nn", "nn"), ("pt-BR", "pt")],
-)
-def test_a_language_becomes_whispers_code(written: str, language: str | None) -> None:
+    [
+        ("en-US", "en-US"), ("en_gb.UTF-8", "en-GB"), ("auto", None), ("nb", "no"), ('"no"', "no"), ("nn", "nn"),
+        ("pt-BR", "pt-BR"), ("cmn-Hant-TW", "zh-Hant-TW"), ("SR_LATN", "sr-Latn"), ("es-419", "es-419"),
+        ("de-CH", "de"), ("ca-valencia", "ca"),
+    ],
+)  # fmt: skip
+def test_a_language_is_named_by_whispers_code_and_keeps_its_region(written: str, language: str | None) -> None:
     config = parse(f"stt: {{model: base, language: {written}}}\nmicrophone: x\nhost_room: {{language: {written}}}")
     assert config.stt.language == config.host_room.language == language
 
@@ -47,7 +51,8 @@ def test_a_language_becomes_whispers_code(written: str, language: str | None) ->
 @pytest.mark.parametrize(
     ("written", "languages"),
     [
-        ("languages: [fr_FR, en-GB, en]", ("fr", "en")),
+        ("languages: [fr_FR, en-GB, en]", ("fr-FR", "en-GB")),
+        ("languages: zh-TW\nstt: {model: base, language: zh}\nmicrophone: x\nhost_room: {language: zh}", ("zh-TW",)),
         ("languages: fr", ("fr",)),
         ("languages: [nb]\nstt: {model: base, language: 'no'}", ("no",)),
         ("stt: {model: base, language: de}", ("de",)),

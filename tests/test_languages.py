@@ -12,7 +12,7 @@ from satellite.engines.stt.whisper import WhisperTranscriber
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.engines.worker import Worker
 from satellite.errors import Stage
-from satellite.languages import WHISPER, closest, translated
+from satellite.languages import WHISPER, closest, translated, with_region
 from tests.whisper_graphs import save_multilingual
 
 VOICES = [
@@ -55,6 +55,17 @@ def test_a_language_is_detected_only_where_there_are_several(
     assert whisper._language(None) == asked
 
 
+@pytest.mark.parametrize(
+    ("heard", "named", "spoken"),
+    [
+        ("zh", (None, "en-GB", "zh-TW"), "zh-TW"), ("pt", ("pt-pt", "pt-BR"), "pt-PT"),
+        ("fr", ("fr", "fr-CA"), "fr-CA"), ("fr", ("fr", "en-GB"), "fr"), ("de", ("de-CH",), "de"), ("", (None,), ""),
+    ],
+)  # fmt: skip
+def test_what_is_heard_has_the_region_that_was_named(heard: str, named: tuple[str | None, ...], spoken: str) -> None:
+    assert with_region(heard, named) == spoken
+
+
 async def test_whisper_hears_only_languages_of_the_house(tmp_path: Path) -> None:
     known = ("de", "en", "fr", "it", "nl")
     save_multilingual(tmp_path, known)
@@ -74,7 +85,7 @@ async def test_whisper_hears_only_languages_of_the_house(tmp_path: Path) -> None
     assert await heard(*known) == likeliest
     assert await heard(*others) in others
     assert await heard(likeliest, others[0]) == likeliest
-    assert await heard(others[0]) == others[0]
+    assert await heard(f"{others[0]}-XX") == others[0]
     assert await heard(likeliest, others[0], language=others[1]) == others[1]
 
 

@@ -191,10 +191,12 @@ async def test_a_stage_may_take_longer_for_more_audio_or_text_and_while_sound_is
 
 
 @pytest.mark.parametrize(
-    ("languages", "spoken"), [(["fr", "en"], "fr"), (["fr"], None), ([], None)], ids=["two", "one", "none named"]
+    ("languages", "spoken", "told"),
+    [(["fr", "en"], "fr", "fr"), (["en-GB", "fr-CA"], "fr-CA", "fr-CA"), (["fr"], None, "fr"), ([], None, "fr")],
+    ids=["two", "two regions", "one", "none named"],
 )
 def test_an_answer_is_spoken_in_the_language_of_the_question_where_there_are_several(
-    languages: list[str], spoken: str | None
+    languages: list[str], spoken: str | None, told: str
 ) -> None:
     async def answer() -> None:
         engine, bus = ScriptedEngine(language="fr"), RunBus()
@@ -203,6 +205,6 @@ def test_an_answer_is_spoken_in_the_language_of_the_question_where_there_are_sev
         assert await run.execute(inbox)
         assert engine.chosen is not None
         assert engine.chosen.spoken == spoken
-        assert engine.asides[0].endswith("language: fr")
+        assert engine.asides[0].endswith(f"language: {told}")
 
     run_virtually(answer())

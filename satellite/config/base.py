@@ -50,8 +50,12 @@ def _language(value: object) -> object:
         return None
     # Only large-v3 knows Cantonese, which is why the table lacks it.
     if code not in (*languages.WHISPER, "yue"):
-        raise ValueError("expected the code of a language that Whisper knows, such as en, de or fr")
-    return code
+        raise ValueError("expected the code of a language that Whisper knows, such as en, de or pt-BR")
+    return languages.canonical(value)
+
+
+def _one_of_each(codes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple({languages.family(code): code for code in reversed(codes)}.values())[::-1]
 
 
 Text = Annotated[str, AfterValidator(_text)]
@@ -94,14 +98,14 @@ IpAddress = Annotated[str, AfterValidator(addresses.ip)]
 DiskPath = Annotated[Path, AfterValidator(_path)]
 
 Language = Annotated[str | None, BeforeValidator(_language)]
-"""Whisper's code of a language: en-US is en, nb is no, and auto is null."""
+"""Code of a language that Whisper knows, perhaps with a region: en_us is en-US, nb is no, and auto is null."""
 
 Languages = Annotated[
     tuple[Annotated[str, BeforeValidator(_language)], ...],
-    AfterValidator(lambda codes: tuple(dict.fromkeys(codes))),
+    AfterValidator(_one_of_each),
     BeforeValidator(_several, json_schema_input_type=str | tuple[str, ...]),
 ]
-"""Whisper's codes of languages, each once."""
+"""Codes of languages, each once: Whisper does not tell regions apart, so the first region counts."""
 
 SecretText = Annotated[SecretStr | None, BeforeValidator(_hidden)]
 """A token or key in the configuration itself."""

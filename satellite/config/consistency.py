@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from satellite.config.endpoint import EndpointSettings
 from satellite.config.rooms import BrowserRoomSettings, EsphomeRoomSettings, RoomSettings
 from satellite.config.settings import Config
+from satellite.languages import family
 
 Where = tuple[str | int, ...]
 """Place of a value in the document, such as ("chat", "providers", 0, "url")."""
@@ -99,11 +100,12 @@ def _host_room(config: Config) -> Problems:
 def _languages(config: Config) -> Problems:
     """Yield a language that is fixed, though several are spoken or others than it."""
     known, fixed = config.languages, config.stt.language
-    if known and fixed is not None and known != (fixed,):
+    families = [family(language) for language in known]
+    if known and fixed is not None and families != [family(fixed)]:
         reason = f"all that is said would be taken for {fixed!r}, but languages is {', '.join(known)}"
         yield ("stt", "language"), f"{reason}; expected one of the two settings"
     for where, place in places(config):
-        if known and place.language is not None and place.language not in known:
+        if known and place.language is not None and family(place.language) not in families:
             yield (*where, "language"), f"{place.language!r} is not in languages; expected one of {', '.join(known)}"
 
 

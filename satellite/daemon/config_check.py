@@ -12,6 +12,7 @@ from satellite.config.rooms import EsphomeRoomSettings
 from satellite.config.secrets import http_token
 from satellite.config.settings import Config, WakeSettings, nearest
 from satellite.errors import ConfigError, ConfigUnreadable, ModelError
+from satellite.languages import family
 from satellite.models import catalogue
 from satellite.models.catalogue import Kind
 from satellite.net.tls_certificate import checked
@@ -67,8 +68,11 @@ def _unknown_languages(config: Config) -> Problems:
     wanted += [(("languages", index), language) for index, language in enumerate(config.languages)]
     wanted += [((*where, "language"), place.language) for where, place in places(config)]
     for where, language in wanted:
-        if language is not None and languages and language not in languages:
-            yield where, f"model {config.stt.model} does not know {language!r}; {nearest(language, set(languages))}"
+        if language is not None and languages and family(language) not in languages:
+            yield (
+                where,
+                f"model {config.stt.model} does not know {language!r}; {nearest(family(language), set(languages))}",
+            )
 
 
 def _wake_words(config: Config) -> Problems:

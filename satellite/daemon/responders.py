@@ -10,7 +10,7 @@ from satellite.config.host import HomeAssistantSatelliteSettings, HostRoomSettin
 from satellite.config.rooms import RoomSettings
 from satellite.config.settings import Config
 from satellite.engines.slot import Engines
-from satellite.languages import family
+from satellite.languages import closest, family
 from satellite.pipeline.dialogue import Dialogue
 from satellite.pipeline.responder import Responder
 from satellite.skills.home_assistant.api import RoomQuery
@@ -115,5 +115,5 @@ class Responders:
 
 def _likely_languages(configured: Sequence[str], engines: Engines) -> list[str]:
     """Return the languages that are likely to be spoken: the configured ones, and those of the voices."""
-    voices = engines.synthesizer.engine.voices
-    return list(dict.fromkeys([*configured, *(family(language) for voice in voices for language in voice.languages)]))
+    voices = [family(language) for voice in engines.synthesizer.engine.voices for language in voice.languages]
+    return list(dict.fromkeys([*configured, *(code for code in voices if closest(code, configured) is None)]))

@@ -36,6 +36,7 @@ from satellite.engines.protocols import (
 )
 from satellite.engines.slot import Engines
 from satellite.errors import STAGE_ERRORS, ChatError, Stage
+from satellite.languages import with_region
 from satellite.pipeline.clauses import ClauseSplitter, is_finished
 from satellite.pipeline.completeness import Completeness, completeness
 from satellite.pipeline.dialogue import Dialogue, Question
@@ -150,12 +151,14 @@ class Stages:
     async def transcribe(
         self, recording: Recording | RecordedPart, language: str | None = None, vocabulary: Sequence[str] = ()
     ) -> Transcription:
-        """Return what was said in the recording until now."""
+        """Return what was said in the recording until now, its language with the region that is asked for or spoken."""
         pcm, speech = bytes(recording.pcm), tuple(recording.speech)
         transcriber = await self.engines.transcriber.get(self.config.deadlines.load_seconds)
         seconds = self.config.deadlines.stt_seconds * stt_patience(seconds_of(pcm))
         async with _deadline(Stage.STT, seconds):
-            return await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
+            heard = await transcriber.transcribe(pcm, speech=speech, language=language, vocabulary=vocabulary)
+        spoken = with_region(heard.language, (language, *self.config.spoken_languages))
+        return replace(heard, language=spoken)
 
     async def transcribe_pcm(
         self, pcm: bytes, language: str | None = None, vocabulary: Sequence[str] = ()

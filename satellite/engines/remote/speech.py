@@ -12,7 +12,7 @@ from satellite.engines.stt.segments import audible
 from satellite.engines.tts.loaded_voice import CALIBRATION
 from satellite.engines.tts.voice_choice import choose_voice
 from satellite.errors import SatelliteError, TextToSpeechError
-from satellite.languages import closest
+from satellite.languages import closest, family
 from satellite.wire import client
 
 _Sound = AsyncGenerator[tuple[AudioFormat | None, bytes], None]
@@ -66,6 +66,7 @@ class RemoteTranscriber:
     ) -> Transcription:
         """Return the words in `pcm`; see `Transcriber`. Raises `SpeechToTextError`."""
         wanted = language or self._settings.language or (self._spoken[0] if len(self._spoken) == 1 else None)
+        wanted = wanted and family(wanted)  # most servers are Whisper, which knows no regions
         # What a VAD misses is sent as well: whether somebody speaks is for the server to say, as for Whisper here.
         pcm = audible(pcm)
         if not pcm:
@@ -74,7 +75,7 @@ class RemoteTranscriber:
         heard = await self._ask(pcm, wanted, names)
         # The protocol cannot restrict what a server detects: a language that nobody speaks here is a mistake.
         if wanted is None and heard.language and self._spoken and closest(heard.language, self._spoken) is None:
-            wanted = self._spoken[0]
+            wanted = family(self._spoken[0])
             heard = await self._ask(pcm, wanted, names)
         return Transcription(heard.transcript.strip()[:_LONGEST_TRANSCRIPT], heard.language or wanted or "")
 

@@ -105,7 +105,7 @@ class WhisperTranscriber:
         self.window_floor_seconds = settings.window_floor_seconds or window_floor_seconds
         """Shortest window of the encoder, seconds; may change at any time."""
 
-        self._spoken = spoken
+        self._spoken = tuple(family(language) for language in spoken)
         self._settings = settings
         self._worker = worker
         self._measurements = None if measured is None else Measurements(measured)
