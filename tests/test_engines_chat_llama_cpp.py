@@ -1,6 +1,7 @@
 """The model on this machine: a real GGUF that streams, stops when it is closed, and takes its turn."""
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -297,11 +298,11 @@ async def test_the_model_ends_with_the_daemon(gguf: Path) -> None:
 
 
 @asynccontextmanager
-async def unloaded(parallel: int = 6) -> AsyncIterator[LlamaCppChat]:
+async def unloaded(parallel: int = 6, load_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[LlamaCppChat]:
     """A model that is to be loaded; it leaves no process behind."""
     before = psutil.Process().children()
     settings = LocalSettings(type="local", parallel=parallel)
-    chat = LlamaCppChat(settings, ChatSettings(), silence_seconds=SILENCE_SECONDS)
+    chat = LlamaCppChat(settings, ChatSettings(), load_seconds=load_seconds, silence_seconds=SILENCE_SECONDS)
     yield chat
     await chat.close()
     assert psutil.Process().children() == before
@@ -353,6 +354,37 @@ async def test_a_model_that_dies_of_its_first_answer_owes_none(tmp_path: Path, m
         assert chat.busy_since is None
 
 
+@pytest.mark.virtual_clock
+@pytest.mark.asyncio(loop_scope="function")
+@pytest.mark.parametrize(
+    ("takes_seconds", "works", "outcome"),
+    [
+        (900, True, "loaded"),
+        (50, False, "loaded"),
+        (70, False, "it did nothing for 60 s"),
+        (5000, True, "it took longer than 1200 s"),
+    ],
+)
+async def test_a_load_may_take_long_while_it_works(takes_seconds: int, works: bool, outcome: str) -> None:
+    loading = asyncio.create_task(asyncio.sleep(takes_seconds, "loaded"))
+    work = itertools.count() if works else itertools.repeat(0)
+    assert await llama_process.while_working(loading, lambda: next(work), 60) == outcome
+    assert loading.done()
+
+
+async def test_only_a_process_that_works_makes_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama_process, "_PROGRAM", tmp_path / "program.py")
+    (tmp_path / "program.py").write_text("while True: pass")
+    working = await llama_process.LlamaProcess.begin({})
+    for _ in range(2):
+        before = working.progress()
+        await until(lambda before=before: working.progress() != before)  # type: ignore[misc]
+    await working.end("")
+    async with served_by("import time; time.sleep(600)", tmp_path, monkeypatch, load_seconds=0.5) as chat:
+        with pytest.raises(ChatUnavailable, match=r"it did nothing for 0\.5 s"):
+            await chat.load(tmp_path / "model.gguf")
+
+
 @pytest.mark.slow
 async def test_a_model_that_hangs_and_accepts_no_connection_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -368,11 +400,13 @@ async def test_a_model_that_hangs_and_accepts_no_connection_is_killed(
 
 
 @asynccontextmanager
-async def served_by(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LlamaCppChat]:
+async def served_by(
+    program: str, folder: Path, monkeypatch: pytest.MonkeyPatch, load_seconds: float = PATIENCE_SECONDS
+) -> AsyncIterator[LlamaCppChat]:
     """A model whose process runs `program` in the place of llama.cpp."""
     (folder / "program.py").write_text(program)
     monkeypatch.setattr(llama_process, "_PROGRAM", folder / "program.py")
-    async with unloaded(parallel=1) as chat:
+    async with unloaded(parallel=1, load_seconds=load_seconds) as chat:
         yield chat
 
 

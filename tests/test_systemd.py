@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,7 +54,14 @@ async def test_a_daemon_that_lives_says_so(systemd: socket.socket) -> None:
     supervisor.stopping()
     fed(0)
     assert [line for line in sent if line != "WATCHDOG=1"] == [
-        *("STATUS=loading", "STATUS=ready · 4 rooms", "READY=1", "STOPPING=1", "STATUS=stopping")
+        *(
+            "STATUS=loading",
+            "EXTEND_TIMEOUT_USEC=60000000",
+            "STATUS=ready · 4 rooms",
+            "READY=1",
+            "STOPPING=1",
+            "STATUS=stopping",
+        )
     ]
 
 
@@ -61,6 +69,7 @@ async def test_a_wedged_engine_starves_the_watchdog(systemd: socket.socket, capl
     worker = Worker(Stage.STT)
     longest_seconds = [2 * PATIENCE_SECONDS]
     supervisor = Supervisor(lambda: "", {"stt": worker}, lambda: longest_seconds[0])
+    supervisor.ready()
     release = threading.Event()
     try:
         task = asyncio.create_task(supervisor.run())
@@ -94,4 +103,20 @@ async def test_without_systemd_or_with_the_watchdog_of_another_process_nothing_i
     without = Supervisor(lambda: "ready", {}, lambda: 1)
     without.ready()
     without.stopping()
-    assert received(systemd) == ["STATUS=ready"]
+    assert received(systemd) == ["STATUS=ready", "EXTEND_TIMEOUT_USEC=60000000"]
+
+
+class Loading:
+    def __init__(self, seconds: float) -> None:
+        self.busy_since: float | None = time.monotonic() - seconds
+
+
+@pytest.mark.parametrize(("longest_seconds", "extended"), [(600, True), (20, False)])
+async def test_a_slow_start_is_extended_and_one_that_hangs_is_not(
+    systemd: socket.socket, longest_seconds: float, extended: bool
+) -> None:
+    supervisor = Supervisor(lambda: "loading", {"stt": Loading(seconds=601)}, lambda: longest_seconds)
+    task = asyncio.create_task(supervisor.run())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert ("EXTEND_TIMEOUT_USEC=60000000" in received(systemd)) is extended

@@ -241,7 +241,11 @@ class DeadlineSettings(Settings):
     """Time limits of the stages, after which a run ends with an error."""
 
     load_seconds: Seconds = 60.0
-    """Waiting for an engine that is still loading, in seconds."""
+    """Waiting for an engine that is still loading, in seconds; the engine goes on loading.
+
+    A load of the local chat model is given up when its process neither computes nor reads for so long, or after 20
+    times as long.
+    """
 
     stt_seconds: Seconds = 15.0
     """Transcription of up to 10 s of audio, in seconds; longer recordings get proportionally more."""

@@ -6,6 +6,7 @@ engine has been busy with one call for too long: an event loop that still runs b
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,13 @@ _LOGGER = logging.getLogger(__name__)
 
 _STATUS_SECONDS = 1.0
 """How often a changed status is sent."""
+
+_START_SECONDS = 60.0
+"""How long systemd waits for the next notification of a start that takes longer than `TimeoutStartSec=`."""
+
+_START_PATIENCE = 10.0
+"""Factor of the longest call at the start: there engines load from slow disks and compile for the first time, and a
+restart would only begin that again."""
 
 _WATCHDOG_SHARE = 1 / 3
 """Part of the watchdog's timeout after which it is fed: one late notification must not restart the daemon."""
@@ -43,34 +51,42 @@ class Supervisor:
         self._engines = engines
         self._hung_seconds = hung_seconds
         self._sent = ""
+        self._is_ready = False
         self._reported_hung: set[str] = set()
         self._notify = _notifier()
         self._watchdog_seconds = _watchdog_seconds()
 
     def ready(self) -> None:
         """Report that the daemon serves."""
+        self._is_ready = True
         self._send_status()
-        self._notify("READY", None)
+        self._notify("READY", 1)
 
     def stopping(self) -> None:
         """Report that the daemon is about to end."""
-        self._notify("STOPPING", None)
+        self._notify("STOPPING", 1)
         self._notify("STATUS", "stopping")
 
     def reloading(self) -> None:
         """Report that the configuration is being read again; `ready` ends it."""
-        self._notify("RELOADING", None)
+        self._notify("RELOADING", 1)
 
     async def run(self) -> None:
-        """Send the status when it changes, and feed the watchdog, until cancelled."""
-        fed_at = time.monotonic()
+        """Send the status when it changes, and feed the watchdog, until cancelled.
+
+        Until `ready`, the start is extended instead, likewise only while no engine hangs.
+        """
+        fed_at, extended_at = time.monotonic(), -math.inf
         interval = min(_STATUS_SECONDS, self._watchdog_seconds * _WATCHDOG_SHARE)
         while True:
             self._send_status()
             now = time.monotonic()
             if now - fed_at >= self._watchdog_seconds * _WATCHDOG_SHARE and not self._any_hung(now):
                 fed_at = now
-                self._notify("WATCHDOG", None)
+                self._notify("WATCHDOG", 1)
+            if not self._is_ready and now - extended_at >= _START_SECONDS / 3 and not self._any_hung(now):
+                extended_at = now
+                self._notify("EXTEND_TIMEOUT_USEC", round(_START_SECONDS * 1e6))
             await asyncio.sleep(interval)
 
     def _send_status(self) -> None:
@@ -82,7 +98,7 @@ class Supervisor:
     def _any_hung(self, now: float) -> bool:
         """Return whether an engine hangs; log each once."""
         hung = False
-        limit = self._hung_seconds()
+        limit = self._hung_seconds() * (1 if self._is_ready else _START_PATIENCE)
         for name, engine in self._engines.items():
             since = engine.busy_since
             if since is None or now - since < limit:
@@ -104,14 +120,21 @@ def _watchdog_seconds() -> float:
     return int(microseconds) / 1e6
 
 
-def _notifier() -> Callable[[str, str | None], None]:
+def _notifier() -> Callable[[str, str | int], None]:
     if not os.environ.get("NOTIFY_SOCKET"):
         return lambda _name, _value: None
     try:
-        from cysystemd.daemon import Notification, notify
+        from cysystemd.daemon import sd_notify
     except ImportError as missing:
         raise ConfigError(
             "Type=notify needs cysystemd, which is missing: sudo ./install.sh, or in a clone: "
             ".venv/bin/pip install -e '.[systemd]'"
         ) from missing
-    return lambda name, value: notify(Notification[name], value or "", return_exceptions=True)
+
+    def notify(name: str, value: str | int) -> None:
+        try:
+            sd_notify(f"{name}={value}", False)
+        except (RuntimeError, ValueError) as error:  # nobody listens, or the status is no text
+            _LOGGER.debug("systemd cannot be notified: %s", error)
+
+    return notify

@@ -17,7 +17,7 @@ from satellite.config.chat import ChatSettings, LocalSettings
 from satellite.config.settings import cpu_threads
 from satellite.engines.chat.completions import Completion, ServerError, failures
 from satellite.engines.chat.http_errors import failure
-from satellite.engines.chat.llama_process import LlamaProcess
+from satellite.engines.chat.llama_process import LlamaProcess, while_working
 from satellite.engines.chat.provider_status import ProviderStatus, provider_status
 from satellite.engines.chat.reply import ChatReplies
 from satellite.engines.chat.tokens import fitting
@@ -61,7 +61,10 @@ class LlamaCppChat:
         queue_size: int = 16,
         name: str = "local",
     ) -> None:
-        """Serve the model that `load` is given, as configured, under the provider's `name`."""
+        """Serve the model that `load` is given, as configured, under the provider's `name`.
+
+        A load whose process neither computes nor reads for `load_seconds` is given up.
+        """
         self.provider = name
         self.busy_since: float | None = None
         """Since when the server owes an answer and has sent nothing (`time.monotonic()`), for the watchdog.
@@ -283,14 +286,10 @@ class LlamaCppChat:
         try:
             async with asyncio.timeout(self._load_seconds):
                 server = await LlamaProcess.begin(settings)
-                reason = await server.ready()
-                if not reason:
-                    # The first requests are the slowest, and these leave the system prompt in the cache of every slot.
-                    beginning = [Message("system", self._chat.system_prompt), Message("user", "Hi")]
-                    await asyncio.gather(*(self._read(server, beginning) for _ in range(self._settings.parallel)))
-                    reason = "" if server.is_running else server.exit_reason
+            loading = begin_task(self._warm(server), "load the chat model")
+            reason = await while_working(loading, server.progress, self._load_seconds)
         except TimeoutError:
-            reason = f"it took longer than {self._load_seconds:g} s"
+            reason = f"llama.cpp was not started within {self._load_seconds:g} s"
         except OSError as error:
             reason = f"llama.cpp cannot be started: {error}"
         finally:
@@ -300,6 +299,15 @@ class LlamaCppChat:
         if reason or server is None:
             raise ChatUnavailable(f"chat model {file} cannot be loaded: {reason}", kind="not-ready")
         return server
+
+    async def _warm(self, server: LlamaProcess) -> str:
+        """Wait until the model is loaded and has read its system prompt; return why it cannot be, or nothing."""
+        if reason := await server.ready():
+            return reason
+        # The first requests are the slowest, and these leave the system prompt in the cache of every slot.
+        beginning = [Message("system", self._chat.system_prompt), Message("user", "Hi")]
+        await asyncio.gather(*(self._read(server, beginning) for _ in range(self._settings.parallel)))
+        return "" if server.is_running else server.exit_reason
 
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
         fitted = fitting(messages, self._settings.context_tokens - self._chat.max_tokens)

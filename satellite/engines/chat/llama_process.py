@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,21 @@ from typing import Any
 from satellite.errors import in_words
 from satellite.system.child_process import Child, start
 from satellite.system.process import imported
+from satellite.tasks import end_tasks
 
 _SPINS = "2000"
 """How often libgomp polls for the other threads before it sleeps. Its default spins for milliseconds at each of the
 hundreds of barriers per token, which makes a model 30 times slower as soon as another program uses one of its cores."""
 
 _CONNECT_SECONDS = 2.0
+_PROGRESS_TICKS = 10
+"""Hundredths of a second of processor time that count as progress: one that waits for ever uses some as well."""
+
+_LOAD_PATIENCE = 20.0
+"""Times the limit that a load may take while its process works: a large model on a slow disk or an old processor takes
+minutes, and one that is ended has to begin again."""
+
+_CHECK_SECONDS = 1.0
 _EXIT_SECONDS = 1.0
 """Time for the exit status to appear after a connection broke."""
 
@@ -75,6 +85,15 @@ class LlamaProcess:
         """Whether the process runs and is not being ended."""
         return self.process.returncode is None and not self._reason
 
+    def progress(self) -> int:
+        """A number that changes while the process computes or reads its model from a disk ; see proc_pid_stat(5)."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        except OSError:  # it has ended, or the system has no /proc
+            return 0
+        page_reads, user_ticks, system_ticks = (int(fields[at]) for at in (9, 11, 12))
+        return page_reads + (user_ticks + system_ticks) // _PROGRESS_TICKS
+
     @property
     def exit_reason(self) -> str:
         """Why it is not running."""
@@ -106,6 +125,28 @@ class LlamaProcess:
         await self.process.end()
         await self.client.aclose()
         shutil.rmtree(self.socket.parent, ignore_errors=True)
+
+
+async def while_working(loading: asyncio.Task[str], progress: Callable[[], int], seconds: float) -> str:
+    """Return what `loading` returns, or that it makes no `progress` for so many `seconds`, and then cancel it.
+
+    What goes on, however slowly, is only given up after `_LOAD_PATIENCE` times as long.
+    """
+    step = min(_CHECK_SECONDS, seconds)
+    seen, idle, waited = progress(), 0.0, 0.0
+    try:
+        while not loading.done():
+            # Counted in checks, not by the clock: this process may have been stopped as well.
+            await asyncio.wait((loading,), timeout=step)
+            before, seen = seen, progress()
+            idle, waited = idle + step if seen == before else 0.0, waited + step
+            if idle >= seconds:
+                return f"it did nothing for {seconds:g} s"
+            if waited >= seconds * _LOAD_PATIENCE:
+                return f"it took longer than {seconds * _LOAD_PATIENCE:g} s"
+        return await loading
+    finally:
+        await end_tasks(loading)
 
 
 def library_path(folder: Path) -> str | None:
