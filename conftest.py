@@ -116,7 +116,9 @@ def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
     """A daemon with the demo models and the embedded defaults, but for a voice that always sounds the same."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-        "tts: {noise_scale: 0, noise_w_scale: 0}\nhttp: {requests_per_minute: 100000}"
+        "tts: {noise_scale: 0, noise_w_scale: 0}\nhttp: {requests_per_minute: 100000}\n"
+        "deadlines: {load_seconds: 200, stt_seconds: 100, tts_seconds: 100, chat_first_token_seconds: 100,"
+        " chat_gap_seconds: 60}"
     )
     with RunningDaemon(config) as running:
         yield running

@@ -22,7 +22,7 @@ LIGHTS = read_wav(DATA / "commands" / "turn_on_the_lights.wav")
 @pytest.fixture(scope="module")
 def hasty(models_directory: Path) -> Iterator[RunningDaemon]:
     """A daemon that allows no stage the time it needs."""
-    config = lonely(models_directory, "deadlines: {wake_seconds: 0.2}")
+    config = lonely(models_directory, "deadlines: {wake_seconds: 0.2, load_seconds: 200}")
     # Shorter than anybody may configure.
     names = ("stt_seconds", "chat_first_token_seconds", "tts_seconds")
     deadlines = config.deadlines.model_copy(update=dict.fromkeys(names, 0.001))

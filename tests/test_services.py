@@ -2,6 +2,7 @@
 
 import asyncio
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -256,7 +257,9 @@ async def test_eight_clients_at_once_get_their_own_answers(daemon: RunningDaemon
         async with connect(daemon.port()) as client:
             await client.send(Transcribe(context={"key": wav.stem}))
             await client.send_audio(read_wav(wav))
-            return Transcript.from_event((await client.until("transcript"))[-1])
+            heard = Transcript.from_event((await client.until("transcript"))[-1])
+            # A busy engine makes no speculative transcript, and more silence can change a capital.
+            return replace(heard, text=heard.text.casefold())
 
     async def speak(words: int) -> None:
         async with connect(daemon.port()) as client:

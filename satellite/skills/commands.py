@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 _SILENCE = ""
 _RECENT_TEXTS = 16
-_DEADLINE_SECONDS = 1.0
+_DEADLINE_SECONDS = 5.0
+"""Takes milliseconds, or over a second beside Whisper on a small board, where a model would answer in its place."""
+
 _FIRST_DEADLINE_SECONDS = 15.0
 """Deadline of a sentence whose grammar is being compiled: on a small, busy board a late answer, but not a model's."""
 
