@@ -249,7 +249,7 @@ class _Forms:
         name = (
             "hour" if not minute else "small_minutes" if minute < 10 and "small_minutes" in self._words else "minutes"
         )
-        if hour == 1 and f"one_{name}" in self._words:
+        if (hour == 1 or hour < self._words["singular_below"]) and f"one_{name}" in self._words:
             name = f"one_{name}"
         return str(self._words[name].format(hour=hour, minute=minute)) + half
 
