@@ -171,6 +171,43 @@ async def test_a_sentence_that_goes_on_leaks_nothing_of_the_speculation(
     assert end.speculations == 2
 
 
+@pytest.mark.parametrize("breath", [1, 3])
+async def test_a_breath_after_the_words_does_not_restart_their_answer(breath: int) -> None:
+    model = ScriptedEngine({0: LIGHTS}, None, 0.06, 0.5, (TTS_SECONDS,))
+    heard = await converse(model, speech(40), silence(4), speech(breath))
+    (end,) = (step for _, step in heard.steps if isinstance(step, SttVadEnd))
+    assert (len(model.transcribed), end.speculations, model.asked) == (2, 2, [LIGHTS])
+    begun_at = heard.speech_ended_at - (breath + 2) * WINDOW_SECONDS
+    assert heard.at(Speech) - begun_at == pytest.approx(0.06 + 0.5 + TTS_SECONDS, abs=ORCHESTRATION_SECONDS)
+    assert heard.remembered[-2:] == [LIGHTS, f"You said {LIGHTS}"]
+
+
+async def test_an_answer_that_was_ready_before_a_breath_ends_the_command_after_it() -> None:
+    heard = await converse(engine({0: LIGHTS}), speech(40), silence(7), speech(1))
+    assert heard.waited_seconds <= 0.3 + WINDOW_SECONDS + ORCHESTRATION_SECONDS
+
+
+@pytest.mark.parametrize(("spoken", "asked"), [(3, [LIGHTS, "No."]), (20, [LIGHTS, "No."])])
+async def test_other_words_after_a_pause_end_the_answer_to_those_before_it(spoken: int, asked: list[str]) -> None:
+    model = ScriptedEngine({0: LIGHTS, 42: "No."}, None, 0.06, 0.5, (TTS_SECONDS,))
+    heard = await converse(model, speech(40), silence(4), speech(spoken))
+    assert model.asked == asked
+    assert LIGHTS not in heard.texts
+
+
+async def test_an_answer_that_failed_before_a_breath_is_tried_again() -> None:
+    class Moody(ScriptedEngine):
+        async def transcribe(self, pcm: bytes, *, speech: Sequence[float], **more: Any) -> Transcription:
+            heard = await super().transcribe(pcm, speech=speech, **more)
+            self.breaks = "" if self.breaks else "tts"
+            return heard
+
+    model = Moody({0: LIGHTS}, None, 0.06, 0.01, (TTS_SECONDS,))
+    heard = await converse(model, speech(40), silence(7), speech(1))
+    assert model.asked == [LIGHTS, LIGHTS]
+    assert "error" not in heard.types
+
+
 async def test_the_chat_model_reads_before_the_words_what_is_known_then_and_then_what_two_transcripts_agree_on() -> (
     None
 ):

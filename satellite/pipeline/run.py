@@ -38,7 +38,7 @@ from satellite.pipeline.audio_queue import AudioInbox
 from satellite.pipeline.dialogue import Question
 from satellite.pipeline.recording import CommandRecording
 from satellite.pipeline.request import Emit, RunRequest, Speech
-from satellite.pipeline.speculation import CommitBuffer, Speculation
+from satellite.pipeline.speculation import CommitBuffer, Speculation, Speculations
 from satellite.pipeline.stages import Stages
 from satellite.pipeline.transcripts import PartialTranscripts, partials_allowed
 from satellite.pipeline.turn_detection import TurnDetector, TurnState, repairable, scaled
@@ -78,8 +78,7 @@ class Run:
         """Set once the run takes no more audio: there is no command, or the speaker cannot go on with it any more."""
 
         self._hears_itself = request.hears_itself
-        self._speculation: Speculation | None = None
-        self._dropped: list[Speculation] = []
+        self._speculations = Speculations()
         self._answer: RunAnswer | None = None
         self._later_wake_word = LaterWakeWord(stages, request.wake_words)
         """During a command, and after its end while it may go on."""
@@ -98,7 +97,7 @@ class Run:
     @property
     def answer(self) -> str:
         """The answer so far."""
-        return "" if self._answer is None else self._answer.text
+        return self._answer.text if self._answer else ""
 
     async def execute(self, audio: AudioInbox) -> bool:
         """Run to the end and return whether it succeeded.
@@ -144,9 +143,8 @@ class Run:
                 await self._text()
         finally:
             # Awaited only here: while the command goes on, nothing may wait for work that is no longer needed.
-            self._drop_speculation()
-            for dropped in self._dropped:
-                await dropped.wait_ended()
+            self._speculations.drop()
+            await self._speculations.wait_ended()
 
     async def _text(self) -> None:
         request = self._request
@@ -160,9 +158,9 @@ class Run:
             else:
                 await answer.reply_to(self._question(request.text, request.language))
 
-        self._speculation = Speculation(0.0, self._deliver, self._publish, work)
-        self._speculation.output.settle()
-        await self._speculation.commit()
+        speculation = self._speculations.current = Speculation(0.0, self._deliver, self._publish, work)
+        speculation.output.settle()
+        await speculation.commit()
 
     async def _wake(self, audio: AudioInbox) -> None:
         self._stage = Stage.WAKE
@@ -177,7 +175,7 @@ class Run:
         try:
             while (detection := await self._one_command(audio, after_wake_word=after_wake_word)) is not None:
                 audio.unread(self._later_wake_word.take())
-                self._drop_speculation()
+                self._speculations.drop()
                 await self._emit(WakeWordEnd(self._identity, detection.name, detection.seconds))
                 after_wake_word = True
         finally:
@@ -203,8 +201,8 @@ class Run:
                     return detection
                 partials.close()
                 # Speech that came with the end of the audio makes the last speculation stale.
-                self._drop_if_stale(recording)
-                speculation = self._speculation = self._speculation or self._speculate(recording, audio)
+                self._speculations.outdate(recording.turn.last_speech_at)
+                speculation = self._speculations.current or self._speculate(recording, audio)
                 answered = await self._answered(speculation, recording, audio)
         finally:
             partials.close()
@@ -223,7 +221,7 @@ class Run:
                 if self._hears_itself is None and speculation.output.sounds:
                     self._hears_itself = True
                 await end_tasks(delivery)  # before the room is asked to stop sounding, it must have been given all
-                self._drop_speculation()
+                self._speculations.drop()
                 await self._emit(SttResumed(self._identity))
                 return False
             audio.lossy = True  # later audio is not part of the command
@@ -292,7 +290,7 @@ class Run:
     async def _record(self, recording: CommandRecording, audio: AudioInbox, partials: PartialTranscripts) -> None:
         """Record the command; it ends by silence, at its longest duration, or with the audio."""
         endpoint = self._stages.config.endpoint
-        # The turn detector counts audio, so audio that stops coming would never end a command: the clock does.
+        # The turn detector counts audio; where none comes any more, the clock ends a command.
         limit_seconds = endpoint.max_command_seconds + endpoint.no_speech_seconds
         try:
             async with asyncio.timeout(limit_seconds), asyncio.timeout(endpoint.no_speech_seconds) as gap:
@@ -319,53 +317,55 @@ class Run:
                 if recording.state is TurnState.ENDED:
                     break
                 partials.update()
-                self._drop_if_stale(recording)
-                if self._speculation is None and recording.pauses:
-                    self._speculation = self._speculate(recording, audio)
+                self._speculations.outdate(recording.turn.last_speech_at)
+                if self._speculations.current is None and recording.pauses:
+                    self._speculate(recording, audio)
         if speaking:
-            speculations = len(self._dropped) + (self._speculation is not None)
-            await self._emit(SttVadEnd(self._identity, round(recording.turn.silence_seconds, 3), speculations))
+            silence, begun = round(recording.turn.silence_seconds, 3), self._speculations.begun
+            await self._emit(SttVadEnd(self._identity, silence, begun))
 
     def _speculate(self, recording: CommandRecording, audio: AudioInbox) -> Speculation:
         """Begin to answer the recording so far; while there is nothing to deliver, the turn waits for more speech."""
 
         def on_ready(speculation: Speculation) -> None:
-            if speculation is self._speculation:
+            if speculation is self._speculations.current:
                 recording.turn.release()
                 audio.nudge()  # the turn may be over now, which `_fill` sees only when it is given audio
 
         recording.turn.hold()
         work = partial(self._understand, recording, audio)
-        return Speculation(recording.turn.last_speech_at, self._deliver, self._publish, work, on_ready)
-
-    def _drop_if_stale(self, recording: CommandRecording) -> None:
-        if self._speculation is not None and self._speculation.last_speech_at != recording.turn.last_speech_at:
-            self._drop_speculation()
-
-    def _drop_speculation(self) -> None:
-        speculation, self._speculation = self._speculation, None
-        if speculation is not None:
-            speculation.drop()
-            self._dropped.append(speculation)
+        begun = Speculation(recording.turn.last_speech_at, self._deliver, self._publish, work, on_ready)
+        self._speculations.current = begun
+        return begun
 
     async def _understand(self, recording: CommandRecording, audio: AudioInbox, speculation: Speculation) -> None:
         """Transcribe the recording, let the turn detector know how complete the words are, and answer them."""
         began = time.monotonic()
         heard = await self._stages.transcribe(recording, self._request.language)
         text, language = heard.text, heard.language or self._request.language
+        speculation.heard = heard
+        if speculation is self._speculations.current and self._speculations.replace_by_earlier():
+            self._inform_turn(recording, audio)
+            return
         await speculation.output.emit(SttEnd(self._identity, text, heard.language, round(time.monotonic() - began, 3)))
-        completeness = await self._stages.completeness(text, language)
-        # A dropped speculation must not end the turn: it does not know the latest words.
-        if speculation is self._speculation and not speculation.output.committed:
-            recording.turn.set_completeness(completeness)
-            audio.nudge()
+        speculation.output.completeness = await self._stages.completeness(text, language)
+        # Words that were said since then, which another speculation will know, may continue these.
+        if speculation is self._speculations.current:
+            self._inform_turn(recording, audio)
         if not text:
             await speculation.output.wait_settled()  # until then the speaker may go on
             raise SpeechToTextError("no words were understood", kind="no-text-recognized")
-        speculation.output.completeness = completeness
         if self._request.includes(Stage.CHAT):
-            await speculation.wait_if_incomplete(completeness)
+            await speculation.wait_if_incomplete()
             await self._new_answer(speculation.output).reply_to(self._question(text, language, recording))
+
+    def _inform_turn(self, recording: CommandRecording, audio: AudioInbox) -> None:
+        """Let the turn detector know what the current speculation has found out; the turn may be over now."""
+        if (current := self._speculations.current) is not None and not current.output.committed:
+            recording.turn.set_completeness(current.output.completeness)
+            if current.ready:
+                recording.turn.release()
+            audio.nudge()
 
     def _new_answer(self, output: CommitBuffer) -> RunAnswer:
         self._answer = RunAnswer(self._stages, self._request, output, heard_seconds=self._heard_seconds)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from satellite.engines.protocols import Transcription
 from satellite.events import RunEvent
 from satellite.pipeline.completeness import Completeness
 from satellite.pipeline.request import Emit, Speech
@@ -16,6 +17,9 @@ _HELD_SECONDS = 5.0
 
 _INCOMPLETE_SECONDS = 0.3
 """How long the chat model is not asked about words that lack something: most speakers go on by then."""
+
+_REST_SECONDS = 0.4
+"""How much later than a pause the last sound of a word, or a breath, ends that a VAD takes for speech after it."""
 
 
 class CommitBuffer:
@@ -164,13 +168,25 @@ class Speculation:
     ) -> None:
         """Begin `work`, which emits to `output`; for the other arguments see `CommitBuffer`."""
         self.last_speech_at = last_speech_at
-        self.output = CommitBuffer(deliver, publish, lambda: on_ready(self))
-        self._task = begin_task(work(self), "speculation")
-        self._task.add_done_callback(lambda _: on_ready(self))
+        self.heard: Transcription | None = None
+        """What was said, once that is understood."""
 
-    async def wait_if_incomplete(self, completeness: Completeness) -> None:
+        self.ready = False
+        """Whether a commit would be of use, see `CommitBuffer`."""
+
+        self._on_ready = on_ready
+        self.output = CommitBuffer(deliver, publish, self._note_ready)
+        self._task = begin_task(work(self), "speculation")
+        self._task.add_done_callback(lambda _: self._note_ready())
+
+    @property
+    def failed(self) -> bool:
+        """Whether the work has ended without an answer."""
+        return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+
+    async def wait_if_incomplete(self) -> None:
         """Wait until the chat model is worth asking: at once, unless more words have to come."""
-        if completeness is Completeness.INCOMPLETE:
+        if self.output.completeness is Completeness.INCOMPLETE:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_INCOMPLETE_SECONDS):
                     await self.output.wait_committed()
@@ -187,3 +203,73 @@ class Speculation:
         """Wait for the end of the work; its failure is ignored, unless `commit` raises it."""
         await asyncio.wait([self._task])
         failure_of(self._task)
+
+    def _note_ready(self) -> None:
+        self.ready = True
+        self._on_ready(self)
+
+
+class Speculations:
+    """The speculations of one run, of which at most two are at work.
+
+    Sound that a VAD takes for speech makes the words of a pause doubtful. Where it is short, their speculation goes on
+    beside the next one, and takes its place once that has understood the same.
+    """
+
+    def __init__(self) -> None:
+        self.current: Speculation | None = None
+        self._earlier: Speculation | None = None
+        self._dropped: list[Speculation] = []
+
+    @property
+    def begun(self) -> int:
+        """How many there have been."""
+        return len(self._dropped) + (self.current is not None) + (self._earlier is not None)
+
+    def outdate(self, last_speech_at: float) -> None:
+        """Leave `current` empty if it lacks speech that ended `last_speech_at`; call it when audio was added."""
+        if self.current is not None and self.current.last_speech_at != last_speech_at:
+            current, self.current = self.current, None
+            if self._earlier is None:
+                self._earlier = current
+            else:
+                self._drop(current)
+        if self._earlier is not None and last_speech_at - self._earlier.last_speech_at > _REST_SECONDS:
+            self._drop_earlier()
+
+    def replace_by_earlier(self) -> bool:
+        """Go on with the earlier speculation if `current`, which has understood its words, repeats it.
+
+        Otherwise the earlier one is dropped.
+        """
+        current, earlier = self.current, self._earlier
+        if current is None or earlier is None:
+            return False
+        if current.output.committed or earlier.failed or earlier.heard != current.heard:
+            self._drop_earlier()
+            return False
+        earlier.last_speech_at = current.last_speech_at
+        self._earlier, self.current = None, earlier
+        self._dropped.append(current)  # it ends by itself
+        return True
+
+    def drop(self) -> None:
+        """Cancel all of them."""
+        self._drop_earlier()
+        current, self.current = self.current, None
+        if current is not None:
+            self._drop(current)
+
+    async def wait_ended(self) -> None:
+        """Wait until none is at work, after `drop`."""
+        for dropped in self._dropped:
+            await dropped.wait_ended()
+
+    def _drop_earlier(self) -> None:
+        earlier, self._earlier = self._earlier, None
+        if earlier is not None:
+            self._drop(earlier)
+
+    def _drop(self, speculation: Speculation) -> None:
+        speculation.drop()
+        self._dropped.append(speculation)
