@@ -107,6 +107,8 @@ async def test_a_lost_device_is_connected_again_at_whatever_form(tmp_path: Path)
         (b"\x00\x06\x02\x08\x01\x10\x0a\x22\x00", False, "it has hung up"),  # HelloResponse of API 1.10
         (b"\x00\x06\x02\x08\x01\x10\x0a\x22\x00", True, "it has hung up"),
         (b"\x00\x00\x07" + b"\x16" * 9, False, "what it says cannot be understood"),
+        (b"", False, "has hung up without an answer: has it too many connections?"),
+        (b"", True, "has hung up without an answer: has it too many connections?"),
     ],
 )
 async def test_a_device_that_hangs_up_at_once_is_dialled_ever_more_rarely(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from contextlib import suppress
 
 from satellite.errors import DaemonUnreachable, ProtocolError
 from satellite.net.binding import host_and_port
@@ -31,23 +30,30 @@ async def encrypts(host: str, port: int) -> bool:
     """Return whether the ESPHome device there encrypts.
 
     Firmware answers either greeting in its own form; linux-voice-assistant is silent to the encrypted one. Raises
-    `DaemonUnreachable` where nothing can be reached, `ProtocolError` where it is no ESPHome device.
+    `DaemonUnreachable` where nothing can be reached or it hangs up at once, as one does that has no room for another
+    connection; `ProtocolError` where it is no ESPHome device.
     """
     tasks = [begin_task(_answer(host, port, _NOISE_HELLO), "probe")]
     try:
         await asyncio.wait(tasks, timeout=_HEAD_START_SECONDS)
         if not tasks[0].done() or tasks[0].result() not in _MARKERS:
             tasks.append(begin_task(_answer(host, port, _PLAIN_HELLO), "probe"))
+        answers = []
         for answer in asyncio.as_completed(tasks):
             if (first := await answer) in _MARKERS:
                 return _MARKERS[first]
+            answers.append(first)
     finally:
         await end_tasks(*tasks)
+    if None in answers:
+        raise DaemonUnreachable(
+            f"{host_and_port(host, port)} has hung up without an answer: has it too many connections?"
+        )
     raise ProtocolError(f"{host_and_port(host, port)} is no ESPHome device")
 
 
-async def _answer(host: str, port: int, greeting: bytes) -> bytes:
-    """Return the first byte of the answer; empty where there is none."""
+async def _answer(host: str, port: int, greeting: bytes) -> bytes | None:
+    """Return the first byte of the answer; empty where none comes, None where the connection is closed instead."""
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(host, port)
@@ -56,9 +62,11 @@ async def _answer(host: str, port: int, greeting: bytes) -> bytes:
         raise DaemonUnreachable(f"{host_and_port(host, port)} cannot be reached: {reason}") from error
     try:
         writer.write(greeting)
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await reader.read(1)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await reader.read(1) or None
+    except TimeoutError:
         return b""
+    except OSError:
+        return None
     finally:
         writer.transport.abort()
