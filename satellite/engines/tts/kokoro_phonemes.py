@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from satellite.engines.tts.espeak_text import for_espeak
 from satellite.languages import read_yaml
 
 _TABLES = read_yaml("satellite.engines.tts", "kokoro_phonemes.yaml")
@@ -21,7 +22,7 @@ class KokoroPhonemes:
 
     def sentences(self, text: str) -> Iterator[str]:
         """Yield the phonemes of each sentence in `text`; blocking."""
-        for phonemes in self._espeak.phonemize(self._voice, text):
+        for phonemes in self._espeak.phonemize(self._voice, for_espeak(text)):
             # espeak's voices answer in decomposed letters, and so does the vocabulary, but for this one.
             sentence = "".join(phonemes).replace("c\u0327", "ç").replace("-", "")
             for table in self._tables:
