@@ -4,8 +4,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from piper.phonemize_espeak import EspeakPhonemizer
 
+from satellite.engines.tts.espeak import phonemizer
 from satellite.pipeline import text_normalisation
 from satellite.pipeline.clauses import ClauseSplitter, pieces
 from satellite.pipeline.text_normalisation import written_out
@@ -41,10 +41,10 @@ def test_no_sign_is_lost_on_the_way_to_the_voice(sign: str) -> None:
     ],
 )
 def test_a_voice_says_what_it_left_out(language: str, voice: str, written: str, word: str) -> None:
-    phonemizer = EspeakPhonemizer()
+    phonemes_of = phonemizer(voice)
 
     def spoken(text: str) -> str:
-        phonemes = (phoneme for sentence in phonemizer.phonemize(voice, text) for phoneme in sentence)
+        phonemes = (phoneme for sentence in phonemes_of(text) for phoneme in sentence)
         return "".join(phoneme for phoneme in phonemes if phoneme not in "ˈˌ")
 
     core = spoken(word)[:3]
@@ -92,7 +92,7 @@ def test_a_table_is_read_row_by_row() -> None:
 def test_no_abbreviation_ends_a_sentence_of_the_voice(voice: tuple[str, str]) -> None:
     titles = {"en": "Mr.", "fr": "M.", "de": "Dr.", "es": "Sr.", "it": "sig.", "nl": "dhr."}
     for written in (f"{titles[voice[0]]} A. B. Rossi 12", f"J. {titles[voice[0]]} Rossi"):
-        assert len(EspeakPhonemizer().phonemize(voice[1], written_out(written, voice[0]))) == 1
+        assert len(phonemizer(voice[1])(written_out(written, voice[0]))) == 1
 
 
 def test_words_and_rules_are_read_once_and_for_a_spoken_language_alone() -> None:

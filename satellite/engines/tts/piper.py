@@ -8,7 +8,7 @@ import numpy as np
 
 from satellite.config.settings import TtsSettings
 from satellite.engines.onnx_session import Provider, model_errors
-from satellite.engines.tts.espeak_text import for_espeak
+from satellite.engines.tts.espeak import for_espeak
 from satellite.engines.tts.loaded_voice import CALIBRATION, given
 from satellite.engines.tts.vits import Array, Inputs, Samples
 from satellite.engines.tts.vits_synthesis import VitsSynthesis

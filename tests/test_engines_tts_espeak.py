@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from satellite.engines.tts.espeak_text import for_espeak
+from satellite.engines.tts.espeak import for_espeak
 from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER
 
 HOSTILE = [

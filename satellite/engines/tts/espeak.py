@@ -1,12 +1,13 @@
-"""Text that espeak can take, whatever it was: espeak copies words into arrays of fixed size without looking at theirs.
+"""Text to phonemes by espeak, which is in this process and trusts its callers.
 
-Its arrays hold 160 bytes of a word, 80 of an abbreviation with points, and 300 words or 800 bytes of a clause; beyond
-that it writes or reads past their ends, and the process dies. Text without such words is not changed.
+It keeps its state in static variables, frees what it still uses where it is initialised twice, and copies text into
+arrays of fixed size: 160 bytes of a word, 80 of an abbreviation with points, 300 words or 800 bytes of a clause. What
+is longer it writes past their ends, and the process dies.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _MOST_BYTES = 128
 _MOST_LETTERS = 64
@@ -21,6 +22,19 @@ _UNNAMED = frozenset(("Cc", "Cs", "Co", "Cn"))
 
 _JOINERS = "\u200c\u200d"
 """The only invisible characters that tell how a word is read."""
+
+
+def phonemizer(voice: str) -> Callable[[str], list[list[str]]]:
+    """Return a function from text to the phonemes of each of its sentences in an espeak `voice`, such as en-us.
+
+    It is Piper's, as for Piper's own voices: of that there is one in a process, behind a lock.
+    """
+    from piper import PiperVoice
+    from piper.config import PhonemeType, PiperConfig
+
+    config = PiperConfig(0, 1, 0, voice, phoneme_id_map={}, phoneme_type=PhonemeType.ESPEAK)
+    piper = PiperVoice(config=config, session=None)
+    return lambda text: piper.phonemize(for_espeak(text))
 
 
 def for_espeak(text: str) -> str:
