@@ -12,6 +12,7 @@ from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER
 
 HOSTILE = [
     "A.B." * 500,
+    "_é." * 400,
     "a.b." * 200,
     "'s" * 600,
     "a" * 3000,
@@ -62,3 +63,16 @@ def test_what_has_no_sound_is_left_out() -> None:
 def test_long_words_and_clauses_are_parted() -> None:
     assert {len(part.strip(",")) for part in for_espeak("x" * 3200).split()} == {64}
     assert for_espeak("so it goes on " * 100).count(",") >= 1
+
+
+def test_it_is_initialised_once_for_all_voices() -> None:
+    script = """
+from piper import espeakbridge
+from satellite.engines.tts.espeak import phonemizer
+initialise = espeakbridge.initialize
+espeakbridge.initialize = lambda folder: (print("initialised"), initialise(folder))
+for voice in ("fr", "en-us", "fr"):
+    phonemizer(voice)("Bonjour.")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "initialised\n"

@@ -13,6 +13,8 @@ _MOST_BYTES = 128
 _MOST_LETTERS = 64
 _LONG = re.compile(rf"\S{{{_MOST_BYTES // 4 + 1},}}")
 _POINTED = re.compile(r"((?:[^\s.]\.){11}[^\s.])\.(?=[^\s.]\.)")
+_DIGITS = re.compile(r"([\d.,]{24})(?=[\d.,])")
+_JOINED_POINT = re.compile(r"(?<=\.)[\u200c\u200d]+")
 _WORD = re.compile(r"\s*\S+|\s+")
 _MOST_WORDS = 250
 _MOST_BYTES_OF_CLAUSE = 760
@@ -39,7 +41,9 @@ def phonemizer(voice: str) -> Callable[[str], list[list[str]]]:
 
 def for_espeak(text: str) -> str:
     """Return `text` without what espeak cannot take: characters without a name, and endless words or clauses."""
-    spoken = "".join(map(_readable, text))
+    # espeak takes "_" for a space.
+    spoken = _JOINED_POINT.sub("", "".join(map(_readable, text)).replace("_", " "))
+    spoken = _DIGITS.sub(r"\1 ", spoken)
     parted = _LONG.sub(lambda word: " ".join(_parts(word[0])), _POINTED.sub(r"\1, ", spoken))
     return parted if len(parted) <= _MOST_WORDS else "".join(_with_pauses(parted))
 
