@@ -1,4 +1,4 @@
-"""What espeak is given: every text that people write as it is, and none that it would die of."""
+"""What espeak is given: ordinary text as it is, endless words and clauses in parts."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ assert any(voice.sentences(text, TtsSettings(), None))
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_text_ends_the_process(tmp_path: Path, text: str) -> None:
+def test_endless_words_and_clauses_do_not_end_the_process(tmp_path: Path, text: str) -> None:
     voice = tmp_path / "odd.onnx"
     voice.write_bytes(ONE_SPEAKER)
     Path(f"{voice}.json").write_text(json.dumps(CONFIG | {"phoneme_type": "espeak"}))
@@ -52,7 +52,7 @@ def test_no_text_ends_the_process(tmp_path: Path, text: str) -> None:
         "It is 20.5 °C. " * 60,
     ],
 )
-def test_what_people_write_is_read_as_it_is(text: str) -> None:
+def test_ordinary_text_is_not_changed(text: str) -> None:
     assert for_espeak(text) == text
 
 

@@ -18,8 +18,8 @@ _HELD_SECONDS = 5.0
 _INCOMPLETE_SECONDS = 0.3
 """How long the chat model is not asked about words that lack something: most speakers go on by then."""
 
-_REST_SECONDS = 0.4
-"""How much later than a pause the last sound of a word, or a breath, ends that a VAD takes for speech after it."""
+_TAIL_SECONDS = 0.4
+"""How long after a pause a breath, or the last sound of a word, may end that hardly changes the words."""
 
 
 class CommitBuffer:
@@ -182,7 +182,7 @@ class Speculation:
     @property
     def failed(self) -> bool:
         """Whether the work has ended without an answer."""
-        return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+        return self._task.done() and failure_of(self._task) is not None
 
     async def wait_if_incomplete(self) -> None:
         """Wait until the chat model is worth asking: at once, unless more words have to come."""
@@ -212,8 +212,8 @@ class Speculation:
 class Speculations:
     """The speculations of one run, of which at most two are at work.
 
-    Sound that a VAD takes for speech makes the words of a pause doubtful. Where it is short, their speculation goes on
-    beside the next one, and takes its place once that has understood the same.
+    More speech makes a speculation stale. Where there is little of it, perhaps a breath, the speculation goes on beside
+    the next one, and takes its place if that understands the same words.
     """
 
     def __init__(self) -> None:
@@ -234,7 +234,7 @@ class Speculations:
                 self._earlier = current
             else:
                 self._drop(current)
-        if self._earlier is not None and last_speech_at - self._earlier.last_speech_at > _REST_SECONDS:
+        if self._earlier is not None and last_speech_at - self._earlier.last_speech_at > _TAIL_SECONDS:
             self._drop_earlier()
 
     def replace_by_earlier(self) -> bool:

@@ -86,7 +86,7 @@ class LlamaProcess:
         return self.process.returncode is None and not self._reason
 
     def progress(self) -> int:
-        """A number that changes while the process computes or reads its model from a disk ; see proc_pid_stat(5)."""
+        """A number that changes while the process computes or reads its model from a disk; see proc_pid_stat(5)."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:  # it has ended, or the system has no /proc

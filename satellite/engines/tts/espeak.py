@@ -1,8 +1,8 @@
-"""Text to phonemes by espeak, which is in this process and trusts its callers.
+"""Text to phonemes by espeak, whose faults end this process.
 
-It keeps its state in static variables, frees what it still uses where it is initialised twice, and copies text into
-arrays of fixed size: 160 bytes of a word, 80 of an abbreviation with points, 300 words or 800 bytes of a clause. What
-is longer it writes past their ends, and the process dies.
+When it is initialised a second time it frees data that it goes on using. It copies text into arrays of fixed size,
+which hold 160 bytes of a word, 80 of an abbreviation with points, and 300 words or 800 bytes of a clause, and does not
+check the length. (espeak-ng 1.52, by AddressSanitizer.)
 """
 
 import re
@@ -29,7 +29,7 @@ _JOINERS = "\u200c\u200d"
 def phonemizer(voice: str) -> Callable[[str], list[list[str]]]:
     """Return a function from text to the phonemes of each of its sentences in an espeak `voice`, such as en-us.
 
-    It is Piper's, as for Piper's own voices: of that there is one in a process, behind a lock.
+    piper-tts has one phonemizer in a process, behind a lock, for its own voices. It is used here for the others too.
     """
     from piper import PiperVoice
     from piper.config import PhonemeType, PiperConfig
@@ -40,7 +40,7 @@ def phonemizer(voice: str) -> Callable[[str], list[list[str]]]:
 
 
 def for_espeak(text: str) -> str:
-    """Return `text` without what espeak cannot take: characters without a name, and endless words or clauses."""
+    """Return `text` without control characters, and with words and clauses of a length that espeak can take."""
     # espeak takes "_" for a space.
     spoken = _JOINED_POINT.sub("", "".join(map(_readable, text)).replace("_", " "))
     spoken = _DIGITS.sub(r"\1 ", spoken)
