@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from wyoming.asr import Transcribe
 from wyoming.info import Describe
@@ -42,6 +43,8 @@ async def test_it_answers_from_the_first_moment_and_stops_in_the_middle_of_work(
             assert types(await client.until("pong")) == ["info", "pong"]
             await client.send(Synthesize(text="Hello."))
             assert len(sound(await client.until("audio-stop"))) > 10_000
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert any("espeak_process.py" in argument for child in children for argument in child.cmdline())
             await client.send(Synthesize(text="This is a long sentence to speak. " * 100))
             await client.until("audio-chunk")
             process.send_signal(signal.SIGTERM)
@@ -52,6 +55,8 @@ async def test_it_answers_from_the_first_moment_and_stops_in_the_middle_of_work(
     assert "stopped" in log
     assert "Traceback" not in log
     assert "never retrieved" not in log
+    _, alive = psutil.wait_procs(children, PATIENCE_SECONDS)
+    assert not alive
 
 
 async def test_without_models_it_serves_errors_that_say_what_to_do(

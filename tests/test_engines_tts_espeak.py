@@ -1,16 +1,29 @@
-"""What espeak is given: ordinary text as it is, endless words and clauses in parts."""
+"""espeak in a process of its own: no text and no signal there ends this process, or the reading of the next text."""
 
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from satellite.engines.tts.espeak import for_espeak
+from satellite.engines.tts import espeak
+from satellite.engines.tts.espeak import EspeakBridge, EspeakProcess, phonemizer, readable
+from satellite.errors import TextToSpeechError
 from tests.test_engines_tts_piper import CONFIG, ONE_SPEAKER
+from tests.waiting import PATIENCE_SECONDS, eventually
+
+KILLS = ".._字" * 60
+"""Ends the process that espeak reads it in."""
 
 HOSTILE = [
+    KILLS,
     "A.B." * 500,
     "_é." * 400,
     "a.b." * 200,
@@ -42,37 +55,133 @@ def test_endless_words_and_clauses_do_not_end_the_process(tmp_path: Path, text: 
     subprocess.run([sys.executable, "-c", READ, voice, text], check=True, timeout=120)
 
 
+@pytest.fixture
+def process() -> Iterator[EspeakProcess]:
+    process = EspeakProcess("en-us")
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+@pytest.fixture
+def bridge() -> Iterator[EspeakBridge]:
+    bridge = EspeakBridge()
+    bridge.set_voice("en-us")
+    yield bridge
+    if bridge._process is not None:
+        bridge._process.end()
+
+
+def said(bridge: EspeakBridge, text: str) -> str:
+    return " ".join(phonemes for phonemes, _, _ in bridge.get_phonemes(text))
+
+
+def test_a_text_that_kills_espeak_costs_nothing_but_itself(process: EspeakProcess) -> None:
+    before = process.ask("en-us", "Hello, you.")
+    assert before == {"clauses": [["həlˈoʊ", ",", False], ["juː", ".", True]]}
+    assert process.ask("en-us", KILLS) == {"failed": f"espeak ended with status -{signal.SIGSEGV:d}"}
+    assert process.ask("fr", KILLS) == {"failed": f"espeak ended with status -{signal.SIGSEGV:d}"}
+    assert process.ask("en-us", "Hello, you.") == before
+
+
+def test_letters_are_read_of_a_text_that_kills_espeak(bridge: EspeakBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "readable", str)
+    assert len(said(bridge, KILLS)) > 100
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+
+
+def test_a_text_that_cannot_be_read_at_all_is_an_error(bridge: EspeakBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "readable", str)
+    monkeypatch.setattr(espeak, "_plain", str)
+    with pytest.raises(TextToSpeechError, match=r"^espeak cannot read '\.\._字.*…': espeak ended with") as caught:
+        bridge.get_phonemes(KILLS)
+    assert caught.value.code == "tts-failed"
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+
+
+def test_an_unknown_voice_is_an_error() -> None:
+    with pytest.raises(TextToSpeechError, match="Failed to set voice: of-nowhere"):
+        phonemizer("of-nowhere")
+    assert phonemizer("fr")("Bonjour.") == [list("bɔ̃ʒˈuʁ.")]
+
+
+def test_a_process_that_is_killed_is_started_again(bridge: EspeakBridge) -> None:
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+    assert bridge._process is not None
+    os.kill(bridge._process.pid, signal.SIGKILL)
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+
+
+def test_a_process_that_is_killed_while_it_reads_is_started_again(bridge: EspeakBridge) -> None:
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+    assert bridge._process is not None
+    stopped = bridge._process.pid
+    os.killpg(stopped, signal.SIGSTOP)
+    killer = threading.Timer(0.2, os.killpg, (stopped, signal.SIGKILL))
+    killer.start()
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+    killer.join()
+    assert bridge._process.pid != stopped
+
+
+def test_a_process_that_does_not_answer_is_started_again(bridge: EspeakBridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+    assert bridge._process is not None
+    bridge._process._socket.settimeout(0.2)
+    stopped = psutil.Process(bridge._process.pid)
+    os.killpg(stopped.pid, signal.SIGSTOP)
+    assert said(bridge, "Hello.") == "həlˈoʊ"
+    assert not stopped.is_running()
+
+
+def test_it_has_little_memory_and_leaves_no_dump(process: EspeakProcess) -> None:
+    process.ask("en-us", "Hello.")
+    assert resource.prlimit(process.pid, resource.RLIMIT_AS) == (256 << 20, 256 << 20)
+    assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
+
+
+IN_USE = """
+import sys, time
+import piper
+from satellite.engines.tts.espeak import phonemizer
+assert [phonemizer(voice)("a") for voice in ("fr", "en-us", "fr")]
+print(vars(piper)["espeakbridge"]._process.pid, "espeakbridge" in open("/proc/self/maps").read(), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_espeak_is_in_no_process_but_its_own_and_ends_with_the_daemon() -> None:
+    with subprocess.Popen([sys.executable, "-c", IN_USE], stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        pid, is_inside = daemon.stdout.readline().split()
+        assert is_inside == "False"
+        started = psutil.Process(int(pid))
+        processes = [started, *started.children()]
+        daemon.kill()
+    eventually(lambda: not any(process.is_running() for process in processes), PATIENCE_SECONDS)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "Il est 15 h 30, et l'eau bout : qu'est-ce qu'on fait ?",
         "The U.S.A. and the E.U. met at 5 p.m., e.g. in Washington, D.C.",
-        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbe",
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebs",
         "नमस्ते, क्‍या हाल है? می‌خواهم بروم.",
         "It is 20.5 °C. " * 60,
     ],
 )
 def test_ordinary_text_is_not_changed(text: str) -> None:
-    assert for_espeak(text) == text
+    assert readable(text) == text
 
 
 def test_what_has_no_sound_is_left_out() -> None:
-    assert for_espeak("a\u200bb \ue000 \ud800c\u2800") == "ab    c "
+    assert readable("a\u200bb \ue000 \ud800c\u2800") == "ab    c "
 
 
-def test_long_words_and_clauses_are_parted() -> None:
-    assert {len(part.strip(",")) for part in for_espeak("x" * 3200).split()} == {64}
-    assert for_espeak("so it goes on " * 100).count(",") >= 1
-
-
-def test_it_is_initialised_once_for_all_voices() -> None:
-    script = """
-from piper import espeakbridge
-from satellite.engines.tts.espeak import phonemizer
-initialise = espeakbridge.initialize
-espeakbridge.initialize = lambda folder: (print("initialised"), initialise(folder))
-for voice in ("fr", "en-us", "fr"):
-    phonemizer(voice)("Bonjour.")
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == "initialised\n"
+def test_long_words_are_parted(process: EspeakProcess) -> None:
+    assert {len(part) for part in readable("x" * 3200).split()} == {50}
+    assert {part[-1] for part in readable("word-" * 100).split()} == {"-"}
+    of_each = [process.ask("cmn", readable("今天天气很好" * times))["clauses"][0][0] for times in (10, 20)]
+    assert abs(len(of_each[1]) / len(of_each[0]) - 2) < 0.1

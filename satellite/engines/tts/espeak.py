@@ -1,51 +1,176 @@
-"""Text to phonemes by espeak, whose faults end this process.
+"""Text to phonemes by espeak in a process of its own, because some texts end the process that espeak reads them in.
 
-When it is initialised a second time it frees data that it goes on using. It copies text into arrays of fixed size,
-which hold 160 bytes of a word, 80 of an abbreviation with points, and 300 words or 800 bytes of a clause, and does not
-check the length. (espeak-ng 1.52, by AddressSanitizer.)
+espeak-ng 1.52 copies text into arrays of fixed size without checking its length, as AddressSanitizer shows.
 """
 
+import atexit
+import importlib.util
+import json
+import os
 import re
+import signal
+import socket
+import subprocess
+import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-_MOST_BYTES = 128
-_MOST_LETTERS = 64
-_LONG = re.compile(rf"\S{{{_MOST_BYTES // 4 + 1},}}")
-_POINTED = re.compile(r"((?:[^\s.]\.){11}[^\s.])\.(?=[^\s.]\.)")
-_DIGITS = re.compile(r"([\d.,]{24})(?=[\d.,])")
-_JOINED_POINT = re.compile(r"(?<=\.)[\u200c\u200d]+")
-_WORD = re.compile(r"\s*\S+|\s+")
-_MOST_WORDS = 250
-_MOST_BYTES_OF_CLAUSE = 760
-_CLAUSE_ENDS = frozenset(".,;:!?…。，！？।")
+from satellite.errors import TextToSpeechError, in_words, shown
+
+if TYPE_CHECKING:
+    from piper import PiperVoice
+    from piper.config import PiperConfig
+
+_PROGRAM = Path(__file__).with_name("espeak_process.py")
+_ANSWER_SECONDS = 15.0
+"""Includes the start of the process, and is longer than it reads one text."""
+
+_MOST_ANSWER_BYTES = 1 << 21
+_END_SECONDS = 2.0
+"""Time for a killed process to disappear; it takes longer only in an uninterruptible system call."""
+
 _UNNAMED = frozenset(("Cc", "Cs", "Co", "Cn"))
 """Control characters, among them espeak's own commands; halves of characters; private and unassigned ones."""
 
 _JOINERS = "\u200c\u200d"
 """The only invisible characters that tell how a word is read."""
 
+_LONG = re.compile(r"(\S{20,50}[^\w\s]|\S{50})(?=\S)")
+"""espeak drops what follows the first 160 bytes of a word."""
+
+_PLAIN_LETTERS = re.compile(r"(\S{16})(?=\S)")
+_PLAIN_WORDS = re.compile(r"((?:\S+ ){16})(?=\S)")
+
 
 def phonemizer(voice: str) -> Callable[[str], list[list[str]]]:
     """Return a function from text to the phonemes of each of its sentences in an espeak `voice`, such as en-us.
 
-    piper-tts has one phonemizer in a process, behind a lock, for its own voices. It is used here for the others too.
+    Raises `TextToSpeechError`, as the function does; both block.
     """
-    from piper import PiperVoice
     from piper.config import PhonemeType, PiperConfig
 
-    config = PiperConfig(0, 1, 0, voice, phoneme_id_map={}, phoneme_type=PhonemeType.ESPEAK)
-    piper = PiperVoice(config=config, session=None)
-    return lambda text: piper.phonemize(for_espeak(text))
+    piper = piper_voice(PiperConfig(0, 1, 0, voice, phoneme_id_map={}, phoneme_type=PhonemeType.ESPEAK))
+    return lambda text: piper.phonemize(text)
 
 
-def for_espeak(text: str) -> str:
-    """Return `text` without control characters, and with words and clauses of a length that espeak can take."""
-    # espeak takes "_" for a space.
-    spoken = _JOINED_POINT.sub("", "".join(map(_readable, text)).replace("_", " "))
-    spoken = _DIGITS.sub(r"\1 ", spoken)
-    parted = _LONG.sub(lambda word: " ".join(_parts(word[0])), _POINTED.sub(r"\1, ", spoken))
-    return parted if len(parted) <= _MOST_WORDS else "".join(_with_pauses(parted))
+def piper_voice(config: "PiperConfig", folder: Path | None = None) -> "PiperVoice":
+    """Return piper-tts's voice for its phonemes, which keeps what it fetches in `folder`; espeak is ready for it.
+
+    Blocking. Raises `TextToSpeechError`.
+    """
+    import piper
+    from piper.config import PhonemeType
+
+    # In place of piper-tts's own module, which has espeak in this process. It is called under piper-tts's lock.
+    modules = vars(piper)
+    if not isinstance(modules.get("espeakbridge"), EspeakBridge):
+        modules["espeakbridge"] = bridge = EspeakBridge()
+        atexit.register(bridge.end)
+    voice = piper.PiperVoice(config=config, session=None, download_dir=folder or Path())
+    if config.phoneme_type == PhonemeType.ESPEAK:
+        voice.phonemize("a")  # starts the process, which reads the language's dictionary
+    return voice
+
+
+def readable(text: str) -> str:
+    """Return `text` without control characters, and with words of a length that espeak reads to their end."""
+    return _LONG.sub(r"\1 ", "".join(map(_readable, text)))
+
+
+class EspeakBridge:
+    """What piper-tts requires of espeak, by the process; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._process: EspeakProcess | None = None
+        self._voice = ""
+
+    def initialize(self, folder: str) -> None:
+        """Do nothing: the process knows the `folder` of espeak's data."""
+
+    def set_voice(self, voice: str) -> None:
+        """Read what follows in an espeak `voice`."""
+        self._voice = voice
+
+    def get_phonemes(self, text: str) -> list[tuple[str, str, bool]]:
+        """Return the phonemes of each clause, the mark after it, and whether it ends a sentence; blocking.
+
+        Of a text that espeak cannot read, only letters and digits are read. Raises `TextToSpeechError`.
+        """
+        failed = ""
+        for attempt in (readable(text), _plain(text)):
+            try:
+                answer = self._running().ask(self._voice, attempt)
+            except (OSError, ValueError) as error:
+                self.end()
+                answer = {"failed": in_words(error)}
+            if "clauses" in answer:
+                return [(phonemes, mark, is_end) for phonemes, mark, is_end in answer["clauses"]]
+            failed = answer["failed"]
+        raise TextToSpeechError(f"espeak cannot read '{shown(text)}': {failed}")
+
+    def end(self) -> None:
+        """End the process, until the next text."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+    def _running(self) -> "EspeakProcess":
+        if self._process is None or not self._process.is_running:
+            self.end()
+            self._process = EspeakProcess(self._voice)
+        return self._process
+
+
+class EspeakProcess:
+    """The process; see `espeak_process.py`."""
+
+    def __init__(self, voice: str) -> None:
+        """Start it, ready to read texts in `voice`. Raises `OSError`."""
+        package = importlib.util.find_spec("piper")
+        assert package is not None
+        assert package.origin is not None
+        ours, theirs = socket.socketpair()
+        ours.settimeout(_ANSWER_SECONDS)
+        self._socket, self._answers = ours, ours.makefile("rb")
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_PROGRAM), str(Path(package.origin).parent), voice],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                start_new_session=True,  # Ctrl-C does not reach it, and its forks are ended with it
+            )
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def ask(self, voice: str, text: str) -> dict[str, Any]:
+        """Return `clauses` or why it `failed`. Raises `OSError` or `ValueError`, after which it is to be ended."""
+        self._socket.sendall(json.dumps({"voice": voice, "text": text}).encode() + b"\n")
+        line = self._answers.readline(_MOST_ANSWER_BYTES)
+        if not line:
+            raise BrokenPipeError("the process of espeak has ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """End it."""
+        if self.is_running:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+        self._answers.close()
+        self._socket.close()
 
 
 def _readable(character: str) -> str:
@@ -55,31 +180,7 @@ def _readable(character: str) -> str:
     return "" if category == "Cf" and character not in _JOINERS else character
 
 
-def _parts(word: str) -> Iterator[str]:
-    """Yield `word` in parts that are short enough, cut after a mark or sign where there is one."""
-    start = cut = size = 0
-    for index, character in enumerate(word):
-        size += len(character.encode())
-        if size > _MOST_BYTES or index - start >= _MOST_LETTERS:
-            end = cut if cut > start + _MOST_LETTERS // 8 else index
-            yield word[start:end]
-            start, cut, size = end, end, len(word[end : index + 1].encode())
-        if not character.isalnum() and not unicodedata.combining(character):
-            cut = index + 1
-    yield word[start:]
-
-
-def _with_pauses(text: str) -> Iterator[str]:
-    """Yield the words of `text`, with a comma where a clause is too long for espeak."""
-    words = size = 0
-    for word in _WORD.findall(text):
-        # Of each of espeak's words at least one character is not small, be it the space before or a capital within;
-        # there it may put a space of its own.
-        starts = sum(not character.islower() for character in word)
-        words, size = words + starts, size + starts + len(word.encode())
-        if words > _MOST_WORDS or size > _MOST_BYTES_OF_CLAUSE:
-            yield ","
-            words, size = starts, starts + len(word.encode())
-        if word[-1] in _CLAUSE_ENDS:
-            words = size = 0
-        yield word
+def _plain(text: str) -> str:
+    """Return the letters and digits of `text`, in short words and clauses."""
+    letters = "".join(character if unicodedata.category(character)[0] in "LMN" else " " for character in text)
+    return _PLAIN_WORDS.sub(r"\1, ", " ".join(_PLAIN_LETTERS.sub(r"\1 ", letters).split()))

@@ -8,7 +8,7 @@ import numpy as np
 
 from satellite.config.settings import TtsSettings
 from satellite.engines.onnx_session import Provider, model_errors
-from satellite.engines.tts.espeak import for_espeak
+from satellite.engines.tts.espeak import piper_voice
 from satellite.engines.tts.loaded_voice import CALIBRATION, given
 from satellite.engines.tts.vits import Array, Inputs, Samples
 from satellite.engines.tts.vits_synthesis import VitsSynthesis
@@ -26,17 +26,15 @@ class PiperVoice:
 
         Raises `TextToSpeechError`.
         """
-        from piper import PiperVoice as Piper
-        from piper.config import PhonemeType, PiperConfig
+        from piper.config import PiperConfig
 
         self.name = file.stem
         self.calibration = CALIBRATION
         try:
             self.config = PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_text(encoding="utf-8")))
             self.rate: int = self.config.sample_rate
-            self._readable = for_espeak if self.config.phoneme_type == PhonemeType.ESPEAK else str
             self.speakers: Mapping[str, int] = self.config.speaker_id_map
-            self._piper = Piper(config=self.config, session=None, download_dir=file.parent)
+            self._piper = piper_voice(self.config, file.parent)
             self.vits = VitsSynthesis(
                 file, parts, providers, threads, rate=self.rate, calibration=self._calibration_inputs
             )
@@ -53,7 +51,7 @@ class PiperVoice:
         """Yield the network's inputs for `text`, sentence by sentence."""
         scales = self.scales(settings)
         speaker = given(speaker_id, self.config.default_speaker_id)
-        for phonemes in self._piper.phonemize(self._readable(text)):
+        for phonemes in self._piper.phonemize(text):
             if phonemes:
                 yield self._inputs(self._piper.phonemes_to_ids(phonemes), scales, speaker)
 
