@@ -33,6 +33,9 @@ def test_no_sign_is_lost_on_the_way_to_the_voice(sign: str) -> None:
     ("language", "voice", "written", "word"),
     [
         ("fr", "fr", "-5 degrés", "moins"),
+        ("fr", "fr", "1 heure", "une"),
+        ("es", "es", "1 hora", "una"),
+        ("pt", "pt-br", "2 horas", "duas"),
         ("es", "es", "-5 grados", "menos"),
         ("de", "de", "5 km/h", "Stunde"),
         ("it", "it", "3 kg", "chili"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from satellite.languages import closest, in_language, read_yaml
 from satellite.pipeline.abbreviations import without_abbreviations
+from satellite.pipeline.counted_nouns import CountedNouns
 from satellite.pipeline.fractions import Fractions
 from satellite.pipeline.roman_numerals import RomanNumerals, with_german_ordinals
 
@@ -129,6 +130,7 @@ class _Forms:
         per = r"(?:\s?/\s?([^\W\d_]{1,12}))?"
         self._signs: Mapping[str, str] = {**words["signs"], "−": words["minus"]}
         self._fractions = Fractions(language, words, self._cardinal)
+        self._counted = CountedNouns(language, words, self._cardinals)
         self._roman = RomanNumerals(language, words, self._in_words)
         signs = "".join(re.escape(sign) for sign in self._signs)
         fractions = "|".join([*words["fractions"].values(), words["and_a_half"]])
@@ -146,6 +148,12 @@ class _Forms:
         )
         self._clock = re.compile(rf"{_TIME}(?:\s(?:{words['clock']})(?!\w))?")
         self._dotted_clock = re.compile(words["dotted_clock"]) if "dotted_clock" in words else None
+        months = "|".join(words["months"])
+        self._first_day = (
+            re.compile(rf"(?<![\w.,:/–-])(?<!\d\s)1(?=\s(?:(?:au|et|al|e)\s\d{{1,2}}\s)?(?:{months})(?!\w))")
+            if "first_day" in words
+            else None
+        )
         written_day = r"(\d{1,2})\.(\d{1,2})\.(?!\d)" if language == "de" else r"(\d{1,2})/(\d{1,2})(?![\w/%])"
         self._day = re.compile(rf"(?<!\w)({words['day_after']})\s{written_day}", re.IGNORECASE)
         self._sign = re.compile(rf"\s?([{signs}])(?:(?!\+)\1)*\s?(?=[\w(√+-])")
@@ -212,6 +220,8 @@ class _Forms:
             (self._unit, self._quantity),
             (self._ordinal, lambda match: self._ordinal_of(int(match[1]), match[2])),
             (_GERMAN_ORDINAL if self._language == "de" else None, self._german_ordinal),
+            (self._first_day, lambda match: str(words["first_day"])),
+            (self._counted.pattern, self._counted.said),
         )
         for pattern, said in steps:
             if pattern is not None:
@@ -251,7 +261,8 @@ class _Forms:
         )
         if (hour == 1 or hour < self._words["singular_below"]) and f"one_{name}" in self._words:
             name = f"one_{name}"
-        return str(self._words[name].format(hour=hour, minute=minute)) + half
+        said = {part: self._counted.on_clock(part, number) for part, number in (("hour", hour), ("minute", minute))}
+        return str(self._words[name].format(**said)) + half
 
     def _version(self, match: re.Match[str]) -> str:
         prefix = match[1] or (f"{self._words['version']} " if match[2] else "")
@@ -336,6 +347,9 @@ class _Forms:
 
     def _cardinal(self, number: int) -> str:
         return _spell_out_rules(self._language).format_number(number).text.replace("\u00ad", "")
+
+    def _cardinals(self, number: int) -> Mapping[str, str]:
+        return _spell_out_rules(self._language).format_number(number).text_by_ruleset
 
     def _in_words(self, number: int, *, is_feminine: bool = False) -> str:
         """Return the ordinal, by the spell-out rules of Unicode's CLDR."""
