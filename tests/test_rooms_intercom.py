@@ -163,6 +163,47 @@ async def test_either_side_ends_a_call_by_voice(transport: str, side: int, word:
             home.engine.asked.clear()
 
 
+@pytest.mark.parametrize("transport", [*STREAMING, "speech"])
+@pytest.mark.parametrize("after_seconds", [0, 0.1])
+async def test_what_comes_after_a_call_does_not_wait_for_its_chime(
+    transport: str, after_seconds: float, tmp_path: Path
+) -> None:
+    async with house(transport, "satellite", tmp_path) as home:
+        kitchen, study = home.rooms
+        for _ in range(2):  # the second call comes while the first one's chime is heard
+            await home.call()
+            await asyncio.sleep(2)
+            assert home.intercom.hang_up("kitchen")
+            await asyncio.sleep(after_seconds)
+            assert not home.intercom.hang_up("kitchen")
+        kitchen.say(silence(10), speech(30), silence(60))
+        assert (await kitchen.conversation.ask(None)).text == "Tell me a story."
+        assert study.sounded().endswith(chime(CANONICAL, falls=True))
+        assert not home.intercom.calls
+
+
+async def test_an_esphome_device_listens_at_once_after_a_call(tmp_path: Path) -> None:
+    device = EsphomeDevice(name="study", echo_cancelled=True)
+    async with AsyncExitStack() as stack:
+        home = await stack.enter_async_context(esphome_house(ScriptedEngine({25: "Tell me a story."})))
+        kitchen = await stack.enter_async_context(scripted_room("satellite", home.stages, tmp_path))
+        await stack.enter_async_context(device)
+        study = await stack.enter_async_context(home.room(device))
+        intercom = Intercom(Hub((), home.context, [Connected(kitchen), study]), HubSettings)
+        stack.push_async_callback(intercom.close)
+        for _ in range(2):
+            await intercom.call("kitchen", "study")
+            await until(lambda: device.streaming)
+            await asyncio.sleep(2)
+            assert intercom.hang_up("study")
+        assert study.current is not None
+        asking = asyncio.create_task(study.current.ask(None))
+        await until(lambda: device.streaming)
+        await device.say(silence(10) + speech(30) + silence(60))
+        assert (await asking).text == "Tell me a story."
+        await until(lambda: device.state is State.IDLE)
+
+
 async def test_a_call_ends_after_its_longest_time(tmp_path: Path) -> None:
     async with house("satellite", "host", tmp_path, lambda: HubSettings(call_seconds=20)) as home:
         began = asyncio.get_running_loop().time()

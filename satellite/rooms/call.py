@@ -74,6 +74,8 @@ class CallSide:
         self._pieces: deque[bytes] = deque()
         self._waiting_seconds = 0.0
         self._changed = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._left = asyncio.Event()
 
     async def ready(self) -> None:
         """Say that the room can hear and speak, and wait for the other; returns also when the call is over by then."""
@@ -89,6 +91,19 @@ class CallSide:
     def wake(self) -> None:
         """Look whether the call is over."""
         self._changed.set()
+
+    async def hurry(self) -> None:
+        """Have the room leave a call that is over without saying so, and wait until it has."""
+        self._hurried.set()
+        await self._left.wait()
+
+    async def hurried(self) -> None:
+        """Wait until something else is to begin in the room."""
+        await self._hurried.wait()
+
+    def note_left(self) -> None:
+        """The room is as it was before the call."""
+        self._left.set()
 
     def _put(self, pcm: bytes) -> None:
         self._pieces.append(pcm)

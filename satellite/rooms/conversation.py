@@ -165,7 +165,7 @@ class Conversation(RunChain):
         Without a `question` it only listens. Raises `SatelliteError`: a run's codes, such as `stt-no-speech`;
         `room-cannot-start`; `room-busy` if somebody has begun to speak with the room instead.
         """
-        self._check_listens()
+        await self._prepare_to_listen()
         if question is None:
             await self._sound.take_turn(quiet=True)
         elif not await self._sound.announce(question, Sounding.ANNOUNCEMENT, hold=True):
@@ -196,7 +196,7 @@ class Conversation(RunChain):
 
         Raises `SatelliteError` (`room-cannot-start`) where that is impossible.
         """
-        self._check_listens()
+        await self._prepare_to_listen()
         self._sound.hold()
         self._sound.end_announcement()
         self.silence_ringing()
@@ -240,6 +240,7 @@ class Conversation(RunChain):
         `SatelliteError` where the room cannot hear or play, and `ConnectionError`.
         """
         try:
+            await self._leave_call()
             if not self._speaks:
                 raise SatelliteError(f"{self.room.name} has no speaker", code="room-unreachable")
             self._sound.check_plays()
@@ -252,12 +253,13 @@ class Conversation(RunChain):
                 await self._open_microphone()
             await side.ready()
             if side.call.began_at is not None:
-                await self._sound.converse(self._far(side))
+                await first_of("what a call says", self._sound.converse(self._far(side)), side.hurried())
         finally:
             side.call.end(f"{self.room.name} has left it")
             if self._side is side:
                 self._side = self._echo_gate = None
                 self._rest()
+            side.note_left()
 
     async def _far(self, side: CallSide) -> AsyncIterator[bytes]:
         """Yield what the other room of a call says, as it is about to be played."""
@@ -362,10 +364,16 @@ class Conversation(RunChain):
         self._side.call.end(reason)
         return True
 
-    def _check_listens(self) -> None:
-        if self._side is not None:
-            raise SatelliteError(f"{self.room.name} is in a call", code="room-busy")
+    async def _prepare_to_listen(self) -> None:
+        await self._leave_call()
         self._check_not_muted()
+
+    async def _leave_call(self) -> None:
+        """Leave a call that is over, whose end may still be heard. Raises `SatelliteError` in one that is not."""
+        if self._side is not None:
+            if not self._side.call.over:
+                raise SatelliteError(f"{self.room.name} is in a call", code="room-busy")
+            await self._side.hurry()
 
     def _check_not_muted(self) -> None:
         if self.modes.muted:

@@ -19,7 +19,7 @@ _READY_SECONDS = 10.0
 """How long the rooms may take, for somebody may speak with one of them, or a device has to open its microphone."""
 
 _GOODBYE_SECONDS = 5.0
-"""How long a room may take to play that the call is over."""
+"""How long a room may take to play that the call is over, where nothing else is to begin there."""
 
 
 class Intercom:
@@ -80,7 +80,7 @@ class Intercom:
         log_failure(task)
 
     def _call_of(self, name: str) -> Call | None:
-        return next((call for call in self._tasks if name in (call.caller, call.callee)), None)
+        return next((call for call in self._tasks if not call.over and name in (call.caller, call.callee)), None)
 
     async def _run(self, call: Call, rooms: tuple[Room, Room]) -> None:
         sides = zip(rooms, call.sides, strict=True)
