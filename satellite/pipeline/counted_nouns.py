@@ -6,6 +6,7 @@ from typing import Any
 
 _NO_NOUN = "(?!)"
 _MOST = 999_999
+_LONGEST_LABEL = 32
 _VOWELS = tuple("aeiouàèéìòù")
 _ITALIAN_UNO = re.compile(r"(?:s[^aeiou]|z|gn|ps|x|y)")
 """Before these beginnings of a noun "uno" stays as it is."""
@@ -21,6 +22,7 @@ class CountedNouns:
         counted = words.get("counted", {})
         feminine, masculine = counted.get("feminine", _NO_NOUN), counted.get("masculine", _NO_NOUN)
         self._feminine, self._nouns = re.compile(feminine), re.compile(f"{feminine}|{masculine}")
+        self._label = re.compile(rf"\b(?:{words['numbered']}|{counted.get('labels', _NO_NOUN)})\s$", re.IGNORECASE)
         self._highest = counted.get("highest", _MOST)
         self._clock = counted.get("clock", "")
         between = rf"(?:\s(?:{words['range']}|{counted.get('or', _NO_NOUN)})\s\d{{1,6}})?"
@@ -31,6 +33,8 @@ class CountedNouns:
 
     def said(self, match: re.Match[str]) -> str:
         """Return a match of `pattern` with its number in words, where they differ from what a voice reads."""
+        if self._label.search(match.string, max(0, match.start() - _LONGEST_LABEL), match.start()):
+            return match[0]  # "Zimmer 1 Licht", "page 1 ligne 3"
         before, number, between, noun = match[1] or "", int(match[2]), match[3], match[4]
         form = "feminine" if self._feminine.fullmatch(noun) else "masculine"
         if before and self._language == "de":
