@@ -41,8 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument_group("hearing").add_argument(
         "--conditions", nargs="+", default=(), metavar="NAME", help="such as '8 kHz' (default: all of them)"
     )
-    parser.add_argument_group("voice").add_argument(
-        "--picture", type=Path, metavar="FILE.svg", help="draw where the time goes"
+    voice = parser.add_argument_group("voice")
+    voice.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw where the time goes")
+    voice.add_argument(
+        "--language", choices=("en", "fr"), default="en", help="what is said and answered (default: %(default)s)"
     )
     parser.add_argument_group("endpoint").add_argument(
         "--answer-after",
@@ -111,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     unknown = [part for part in args.parts if part not in _PARTS]
     if unknown:
         raise SatelliteError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}", code="bench-part")
+    if args.language != "en" and list(args.parts) != ["voice"]:
+        raise SatelliteError("only voice is measured in other languages: voice --language fr", code="bench-part")
     if bool(args.url) != bool(args.model):
         raise SatelliteError("--url and --model go together: a real server, and its model", code="bench-chat")
     try:
@@ -137,7 +141,8 @@ def _runner(args: argparse.Namespace) -> "Runner":
 
     console = Console(stderr=True)
     store = Store(config_check.load(args.config).models.directory)
-    pull_demo_models(store, "en", console)
+    for language in dict.fromkeys(("en", args.language)):  # the wake word is said by the English voice
+        pull_demo_models(store, language, console)
     chat = ChatPlan(args.url, args.model, args.num_ctx, args.idle) if args.url else ChatPlan(idle_seconds=args.idle)
     plan = Plan(
         args.parts or _PARTS,
@@ -148,7 +153,7 @@ def _runner(args: argparse.Namespace) -> "Runner":
         rivals=not args.no_rivals,
         chat=chat,
         rooms=RoomsPlan(args.rooms),
-        voice=VoicePlan(args.limit),
+        voice=VoicePlan(args.limit, args.language),
         answer_seconds=ANSWER_SECONDS if args.answer_after is None else args.answer_after,
     )
     return Runner(plan, store, cache_folder(), console)

@@ -12,7 +12,8 @@ import yaml
 import satellite
 from satellite import __version__
 from satellite.errors import SatelliteError
-from satellite.models import demo_set
+from satellite.models.catalogue import demo_set
+from satellite.models.spec import Kind, ModelSpec
 from satellite_bench.server import Command, free_port
 
 NAME = "satellite"
@@ -34,6 +35,7 @@ def daemon(
     threads: int,
     *,
     chat: bool = True,
+    language: str = "en",
     handle_port: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Command:
@@ -41,9 +43,10 @@ def daemon(
 
     Piper gets so many `threads`; Whisper as many as are fastest, which the daemon measures by itself, and keeps. It
     remembers no replies: the same ones are asked for again and again. Without `chat` its chat model is an Ollama
-    that does not exist: what is left is the rest of the daemon.
+    that does not exist: what is left is the rest of the daemon. It hears and speaks `language` by that demo set.
     """
     port = free_port()
+    whisper, voice = (demo_model(language, kind) for kind in (Kind.STT, Kind.TTS))
     config: dict[str, Any] = {
         "log_level": "warning",
         "wyoming": {"host": "127.0.0.1", "port": port}
@@ -53,12 +56,13 @@ def daemon(
         "http": {"enabled": False},
         "models": {"directory": str(models)},
         "stt": {
-            "model": demo_set.TINY_EN.name,
+            "model": whisper.name,
+            "language": language,
             "device": "cpu",
             "compute_type": "int8",
             "own_endpoint": False,  # recordings are measured whole, as the others' are
         },
-        "tts": {"voice": demo_set.JOE.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
+        "tts": {"voice": voice.name, "device": "cpu", "threads": threads, "reply_cache_mib": 0},
     }
     if not chat:
         nowhere = {"type": "ollama", "model": "none", "url": f"http://127.0.0.1:{free_port()}"}
@@ -66,6 +70,11 @@ def daemon(
     file = config_file(folder, port)
     file.write_text(yaml.safe_dump(config | dict(settings or {})), encoding="utf-8")
     return Command(NAME, port, [sys.executable, "-m", "satellite", "--config", str(file), "run"], environment())
+
+
+def demo_model(language: str, kind: Kind) -> ModelSpec:
+    """Return the model of a kind in the demo set of a language, `en` or `fr`."""
+    return next(spec for spec in demo_set(language) if spec.kind is kind)
 
 
 def config_file(folder: Path, port: int) -> Path:

@@ -18,6 +18,7 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import cpu_threads
 from satellite.errors import SatelliteError
 from satellite.models import demo_set
+from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite_bench import endpoint, hearing, http, memory, microvad, own, rivals, stt, synthetic, tts, wake
 from satellite_bench.chat_run import ChatBench, ChatPlan
@@ -109,7 +110,6 @@ class Runner:
         plan = self._plan
         official = plan.rivals and plan.any_of("voice", "speaking", *_BESIDE_RIVALS)
         python = await asyncio.to_thread(self._official) if official else None
-        corpus = await asyncio.to_thread(self._corpus) if plan.any_of(*_OVER_A_CORPUS) else None
         report = Report(
             began=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=this_machine(),
@@ -119,6 +119,7 @@ class Runner:
             their_versions=rivals.versions(python) if python else {},
         )
         with TemporaryDirectory(prefix="satellite-bench-") as folder:
+            corpus = await self._corpus(Path(folder)) if plan.any_of(*_OVER_A_CORPUS) else None
             await self._parts(python, corpus, Path(folder), report)
         report.load_at_end = os.getloadavg()
         return report
@@ -155,11 +156,27 @@ class Runner:
         with self._status("installing the official servers (once)"):
             return rivals.environment(self._cache)
 
-    def _corpus(self) -> Corpus:
+    async def _corpus(self, folder: Path) -> Corpus:
         if self._plan.corpus:
-            return read_corpus(self._plan.corpus)
+            return await asyncio.to_thread(read_corpus, self._plan.corpus)
         with self._status("speaking the synthetic corpus (once)"):
-            return synthetic.cached_corpus(self._cache, self._voice())
+            if self._language == "en":
+                return await asyncio.to_thread(synthetic.cached_corpus, self._cache, self._voice(), synthetic.PHRASES)
+            return await self._foreign_corpus(folder)
+
+    async def _foreign_corpus(self, folder: Path) -> Corpus:
+        """Return the corpus that the daemon's own voice says, since Piper has no other voice in a package index."""
+        voice, phrases = own.demo_model(self._language, Kind.TTS).name, synthetic.FRENCH_PHRASES
+        if (corpus := synthetic.kept(self._cache, voice, phrases)) is not None:
+            return corpus
+        models = self._store.directory
+        async with started(own.daemon(folder, models, self._threads, chat=False, language=self._language)) as server:
+            spoken = [(await tts.synthesize(server.port, text, streaming=False)).canonical for text in phrases]
+        return await asyncio.to_thread(synthetic.keep, self._cache, voice, phrases, spoken)
+
+    @property
+    def _language(self) -> str:
+        return self._plan.voice.language
 
     def _chosen(self, corpus: Corpus) -> Sequence[Clip]:
         return self._plan.voice.chosen(corpus, synthetic=self._plan.corpus is None)
@@ -267,8 +284,9 @@ class Runner:
                 pythons = RivalPythons(python, vad)
             sounds = await asyncio.to_thread(cached_sounds, self._cache, self._voice())
             wake_word = read_wav(sounds.wake_word)
-            bench = VoiceBench(folder, self._store, self._threads, pythons, status, wake_word)
-            words = await asyncio.to_thread(WhisperWords, self._whisper(), self._threads)
+            bench = VoiceBench(folder, self._store, self._threads, pythons, status, wake_word, self._language)
+            model = self._store.path(own.demo_model(self._language, Kind.STT))
+            words = await asyncio.to_thread(WhisperWords, model, self._threads)
             return await bench.measure(corpus.name, self._chosen(corpus), words)
 
     def _whisper(self) -> Path:

@@ -1,11 +1,11 @@
-"""A corpus without recordings: commands and questions that the Piper voice says once, and then keeps.
+"""A corpus without recordings: commands and questions that a voice says once, and then keeps.
 
 It is synthetic, and every report says so: one voice that is clearer than people are, and no room around it.
 """
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 from satellite.audio.corpus import Corpus, read_corpus
 from satellite.audio.pcm import CANONICAL, AudioFormat, Converter, to_float, write_wav
 
-NAME = "synthetic: one Piper voice, every second clip with noise"
+NAME = "synthetic: one voice, every second clip with noise"
 
-_RECIPE = 1
+_RECIPE = 2
 """Goes up when anything below changes, so that an older corpus is not taken for this one."""
 
 _SEED = 20_26
@@ -89,32 +89,87 @@ PHRASES = (
 )
 
 
-def cached_corpus(folder: Path, voice: Path, phrases: Sequence[str] = PHRASES) -> Corpus:
+FRENCH_PHRASES = (
+    "Allume la lumière de la cuisine.",
+    "Éteins les lumières du salon.",
+    "Mets la lampe de la chambre en blanc chaud.",
+    "Baisse la lumière du couloir.",
+    "Ouvre les volets de la chambre.",
+    "Ferme les rideaux de la salle à manger.",
+    "Est-ce que la porte du garage est ouverte ?",
+    "Quelle est la température dehors ?",
+    "Mets le chauffage à vingt degrés.",
+    "Est-ce qu'il va pleuvoir demain matin ?",
+    "Quelle heure est-il ?",
+    "Quel jour sommes-nous ?",
+    "Mets un minuteur pour les pâtes.",
+    "Combien de temps reste-t-il sur le minuteur du four ?",
+    "Rappelle-moi d'arroser les plantes ce soir.",
+    "Ajoute du lait et du pain à la liste de courses.",
+    "Mets du jazz dans la cuisine.",
+    "Arrête la musique.",
+    "Monte un peu le son.",
+    "Lance l'aspirateur.",
+    "Est-ce que la machine à laver a fini ?",
+    "Quelle est la capitale de l'Italie ?",
+    "Qui a écrit Les Misérables ?",
+    "Pourquoi le ciel est-il bleu ?",
+    "Combien de temps faut-il pour cuire un œuf ?",
+    "Qu'est-ce que je peux cuisiner avec du riz et des tomates ?",
+    "Raconte-moi une blague.",
+    "Ouvre le portail, s'il te plaît.",
+    "Bonne nuit, éteins toutes les lumières et ferme la porte à clé.",
+    "La chaîne suivante.",
+)
+
+
+def cached_corpus(folder: Path, voice: Path, phrases: Sequence[str]) -> Corpus:
     """Return the corpus kept in `folder`, spoken by the voice in the .onnx file `voice` if it is not there yet."""
-    target = folder / f"synthetic-{_RECIPE}-{voice.stem}-{len(phrases)}"
-    if not target.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(dir=folder, prefix=".synthetic-"))
-        try:
-            _speak_all(making, voice, phrases)
-            making.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process made it meanwhile
-                raise
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+    return kept(folder, voice.stem, phrases) or keep(folder, voice.stem, phrases, _spoken(voice, phrases))
+
+
+def kept(folder: Path, voice: str, phrases: Sequence[str]) -> Corpus | None:
+    """Return the corpus kept in `folder` as `voice` said it; None where it never did."""
+    target = _place(folder, voice, phrases)
+    return read_corpus(target, NAME) if target.is_dir() else None
+
+
+def keep(folder: Path, voice: str, phrases: Sequence[str], spoken: Iterable[bytes]) -> Corpus:
+    """Keep and return the corpus of what was `spoken`, each phrase in canonical PCM.
+
+    Each gets a loudness of its own and, every second one, noise.
+    """
+    target = _place(folder, voice, phrases)
+    folder.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(dir=folder, prefix=".synthetic-"))
+    chance = np.random.default_rng(_SEED)
+    try:
+        for index, (phrase, pcm) in enumerate(zip(phrases, spoken, strict=True)):
+            stem = f"{index:02d}-{'-'.join(phrase.lower().rstrip('.?').replace(',', '').split()[:6])}"
+            write_wav(making / f"{stem}.wav", _recorded(to_float(pcm), chance, noisy=index % 2 == 1), CANONICAL)
+            (making / f"{stem}.txt").write_text(phrase + "\n", encoding="utf-8")
+        making.rename(target)
+    except OSError:
+        if not target.is_dir():  # else another process made it meanwhile
+            raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
     return read_corpus(target, NAME)
 
 
-def _speak_all(folder: Path, voice: Path, phrases: Sequence[str]) -> None:
-    """Write every phrase in its own pace, pitch variation, loudness and, for every second one, noise."""
+def _place(folder: Path, voice: str, phrases: Sequence[str]) -> Path:
+    return folder / f"synthetic-{_RECIPE}-{voice}-{len(phrases)}"
+
+
+def _spoken(voice: Path, phrases: Sequence[str]) -> Iterator[bytes]:
+    """Yield every phrase in its own pace and pitch variation, in canonical PCM."""
     import onnxruntime
     from piper import PiperVoice, SynthesisConfig
 
     onnxruntime.set_seed(_SEED)  # the voice's own chance, which its network draws
     chance = np.random.default_rng(_SEED)
     piper = PiperVoice.load(voice)
-    for index, phrase in enumerate(phrases):
+    for phrase in phrases:
         manner = SynthesisConfig(
             length_scale=chance.uniform(0.85, 1.25),
             noise_scale=chance.uniform(0.5, 0.8),
@@ -122,11 +177,7 @@ def _speak_all(folder: Path, voice: Path, phrases: Sequence[str]) -> None:
         )
         converter = Converter(AudioFormat(rate=piper.config.sample_rate))
         spoken = b"".join(chunk.audio_int16_bytes for chunk in piper.synthesize(phrase, manner))
-        speech = to_float(converter.convert(spoken) + converter.flush())
-        pcm = _recorded(speech, chance, noisy=index % 2 == 1)
-        stem = f"{index:02d}-{'-'.join(phrase.lower().rstrip('.?').replace(',', '').split()[:6])}"
-        write_wav(folder / f"{stem}.wav", pcm, CANONICAL)
-        (folder / f"{stem}.txt").write_text(phrase + "\n", encoding="utf-8")
+        yield converter.convert(spoken) + converter.flush()
 
 
 def _recorded(speech: _Floats, chance: np.random.Generator, *, noisy: bool) -> bytes:

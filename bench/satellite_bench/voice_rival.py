@@ -41,6 +41,7 @@ class HomeAssistant:
     tts: Server
     chat: Bare
     vad: MicroVad
+    language: str = "en"
 
     async def turn(self, recording: Spliced) -> Turn:
         """Play the recording, and return its turn; the rest of the answer is not waited for."""
@@ -74,7 +75,7 @@ class _Turn:
 
     async def _transcribed(self) -> str:
         async with connected(self._pipeline.stt.port) as client:
-            await client.write_event(Transcribe(language="en").event())
+            await client.write_event(Transcribe(language=self._pipeline.language).event())
             await client.write_event(AudioStart(**_FORMAT).event())
             async with aclosing(self._command()) as command:
                 async for window in command:

@@ -15,6 +15,7 @@ from satellite.audio.corpus import Clip, Corpus
 from satellite.engines.chat.ollama_client import GREETING
 from satellite.errors import SatelliteError
 from satellite.models import demo_set
+from satellite.models.spec import Kind
 from satellite.models.store import Store
 from satellite_bench import chat_servers, microvad, own, rivals
 from satellite_bench.chat_bare import Bare
@@ -50,6 +51,9 @@ class VoicePlan:
     limit: int | None = None
     """None takes all of a folder, and 20 of the synthetic ones."""
 
+    language: str = "en"
+    """What is said and answered, with its demo models; the official Piper reads it with its English voice."""
+
     def chosen(self, corpus: Corpus, *, synthetic: bool) -> Sequence[Clip]:
         """Return the recordings to be played, from all over the corpus; those without words are left out."""
         spoken = [clip for clip in corpus.clips if clip.words]
@@ -69,6 +73,7 @@ class VoiceBench:
         pythons: RivalPythons | None,
         on_status: Callable[[str], None],
         wake_word: bytes,
+        language: str = "en",
     ) -> None:
         """Without `pythons` ours alone is measured; `wake_word` is how somebody says "okay nabu"."""
         self._folder = folder
@@ -76,7 +81,8 @@ class VoiceBench:
         self._threads = threads
         self._pythons = pythons
         self._on_status = on_status
-        self._streaming = StreamingBench(folder, store.directory, threads, wake_word, on_status)
+        self._language = language
+        self._streaming = StreamingBench(folder, store.directory, threads, wake_word, on_status, language)
         self._asked = 0
 
     async def measure(self, corpus: str, clips: Sequence[Clip], words: Words) -> VoiceResult:
@@ -144,7 +150,9 @@ class VoiceBench:
                 "commands": {"enabled": False},  # every command goes all the way
                 "chat": chat,
             }
-            command = own.daemon(self._folder, self._store.directory, self._threads, settings=settings)
+            command = own.daemon(
+                self._folder, self._store.directory, self._threads, language=self._language, settings=settings
+            )
             async with started(command) as server:
                 await chat_servers.ready(server)
                 await room.claimed_again()
@@ -153,7 +161,8 @@ class VoiceBench:
     @asynccontextmanager
     async def _rival(self, chat: dict[str, Any]) -> AsyncIterator[HomeAssistant]:
         assert self._pythons is not None
-        whisper = rivals.speech_to_text(self._pythons.official, self._store.path(demo_set.TINY_EN), self._threads)
+        model = self._store.path(own.demo_model(self._language, Kind.STT))
+        whisper = rivals.speech_to_text(self._pythons.official, model, self._threads)
         piper = rivals.text_to_speech(self._pythons.official, self._store.file(demo_set.JOE, ".onnx"))
         async with (
             started(whisper) as stt,
@@ -161,7 +170,7 @@ class VoiceBench:
             microvad.listening(self._pythons.microvad) as vad,
             Bare(chat) as bare,
         ):
-            yield HomeAssistant(stt, tts, bare, vad)
+            yield HomeAssistant(stt, tts, bare, vad, self._language)
 
     async def _plain(self, recordings: Sequence[Spliced], sides: Sequence[tuple[VoiceFigures, Side]], url: str) -> None:
         """Play each recording to both sides, the order swapped with every recording; the first also uncounted."""

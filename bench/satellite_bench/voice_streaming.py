@@ -101,6 +101,7 @@ class StreamingBench:
     threads: int
     wake_word: bytes
     on_status: Callable[[str], None]
+    language: str = "en"
 
     async def measure(
         self, chat: Mapping[str, Any], plain: Sequence[Spliced], paused: Sequence[Spliced]
@@ -128,7 +129,7 @@ class StreamingBench:
                 "commands": {"enabled": False},
                 "chat": {**chat, "max_tokens": _ANSWER_TOKENS},
             }
-            command = own.daemon(self.folder, self.models, self.threads, settings=settings)
+            command = own.daemon(self.folder, self.models, self.threads, language=self.language, settings=settings)
             async with started(command) as server:
                 await ready(server)
                 await room.claimed_again()

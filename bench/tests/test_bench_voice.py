@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from satellite_bench import chat_servers, marks, microvad, part_tables, voice_picture
+import yaml
+from satellite_bench import chat_servers, marks, microvad, own, part_tables, voice_picture
 from satellite_bench.chat_bare import Bare
 from satellite_bench.commands import main
 from satellite_bench.server import Server, connected
@@ -344,3 +345,31 @@ def test_voice_to_voice_is_measured(
     assert found["machine"]["cores"] > 0
     assert found["machine"]["versions"]["ours"]["satellite"]
     assert "<svg" in picture.read_text(encoding="utf-8")
+
+
+@pytest.mark.models
+def test_french_is_measured_with_the_french_models(
+    french_models_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "name.wav").write_bytes((DATA / "other" / "whats_your_name_french_44k.wav").read_bytes())
+    (clips / "name.txt").write_text("Comment t'appelles-tu ?", encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text(f"models: {{directory: {french_models_directory}}}\n", encoding="utf-8")
+    options = ["voice", "--language", "fr", "--no-rivals", "--json", "--corpus", str(clips)]
+    assert main(["--config", str(config), *options]) == 0
+    ours = json.loads(capsys.readouterr().out)["satellite"]
+    assert (ours["n"], ours["complete"], ours["unanswered"]) == (1, 1, [])
+
+
+def test_french_is_heard_and_spoken_by_the_french_models(tmp_path: Path) -> None:
+    command = own.daemon(tmp_path, tmp_path, 1, language="fr")
+    written = yaml.safe_load(own.config_file(tmp_path, command.port).read_text(encoding="utf-8"))
+    assert (written["stt"]["model"], written["stt"]["language"], written["tts"]["voice"]) == ("base", "fr", "ff_siwis")
+
+
+def test_other_parts_are_measured_in_english_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["voice", "stt", "--language", "fr"]) == 1
+    assert "only voice is measured in other languages" in capsys.readouterr().err
