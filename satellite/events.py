@@ -4,13 +4,13 @@ Their types are named like Home Assistant's pipeline events, with `chat-*` for t
 """
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Generic, TypeVar
 
+from satellite.clock import monotonic
 from satellite.errors import Stage
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class RunEvent:
 
     type: ClassVar[str]
     run: RunIdentity
-    at: float = field(default_factory=time.monotonic, kw_only=True)
+    at: float = field(default_factory=monotonic, kw_only=True)
     """`time.monotonic()`, seconds."""
 
 

@@ -1,6 +1,7 @@
 """Imports point one way and in no circle, heavy libraries load late, and only the daemon knows concrete engines."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "satellite"
 
 LAYERS = (
     "errors",
+    "clock",
     "languages",
     "backoff",
     "tasks",
@@ -119,6 +121,11 @@ def test_only_the_daemon_knows_concrete_engines() -> None:
 def test_heavy_libraries_are_not_imported_at_the_top() -> None:
     at_top = {(name, other) for name, found in all_imports().items() for other, top in found if top}
     assert {(name, other) for name, other in at_top if other.split(".")[0] in HEAVY} == set()
+
+
+def test_no_default_binds_the_clock_at_the_import() -> None:
+    bound = [name for name, file in NAMES.items() if re.search(r"=\s*time\.monotonic\b(?!\()", file.read_text())]
+    assert bound == []
 
 
 def test_the_command_line_starts_without_the_engines() -> None:

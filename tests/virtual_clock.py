@@ -9,8 +9,6 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import pytest
 
-from satellite.net.circuit_breaker import CircuitBreaker
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -66,12 +64,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return self._clock.seconds
 
     def run_forever(self) -> None:
-        breaker_defaults = CircuitBreaker.__init__.__kwdefaults__
-        assert breaker_defaults is not None
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", self.time)
             patch.setattr(time, "monotonic_ns", lambda: round(self.time() * 1e9))
-            patch.setitem(breaker_defaults, "now", self.time)  # bound at its import
             super().run_forever()
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:

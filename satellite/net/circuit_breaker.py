@@ -1,10 +1,10 @@
 """A circuit breaker: whether a provider is worth asking, judged by the results of earlier requests."""
 
-import time
 from collections.abc import Callable
 from enum import StrEnum
 
 from satellite.backoff import Backoff
+from satellite.clock import monotonic
 from satellite.errors import ChatError, ChatRejected
 from satellite.net.provider_states import state_after
 
@@ -37,7 +37,7 @@ class CircuitBreaker:
     resets that, so that a provider that passes probes and fails questions is asked ever more rarely.
     """
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, now: Callable[[], float] = monotonic) -> None:
         self._now = now
         self._backoff = Backoff(_FIRST_HOLD_SECONDS, _LONGEST_HOLD_SECONDS, jitter=False)
         self._has_failed = self._is_requested = False

@@ -1,11 +1,11 @@
 """The states of a chat provider and what each means: one table for the status, the pages and the doctor."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from satellite.clock import monotonic
 from satellite.errors import ChatError
 from satellite.languages import read_yaml
 
@@ -39,7 +39,7 @@ class ProviderHealth:
     forbidden: bool = False
     """Whether it must not be asked even if no other is left: because of its rate limit, or for want of a key."""
 
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=monotonic)
     """When it entered this state, `time.monotonic()`."""
 
     is_late: bool = False

@@ -1,10 +1,10 @@
 """How long the people in a room pause within their commands, by which their sentences end sooner or later."""
 
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from satellite.clock import monotonic
 from satellite.config.endpoint import EndpointSettings
 
 _COMMANDS = 10
@@ -30,7 +30,7 @@ class _Habit:
 class PauseHabits:
     """Remembers the longest pause of each of a room's latest commands: numbers, no words."""
 
-    def __init__(self, kept_seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kept_seconds: float, *, clock: Callable[[], float] = monotonic) -> None:
         """Forget a room in which nobody has spoken for `kept_seconds`."""
         self._kept_seconds = kept_seconds
         self._clock = clock

@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from satellite.clock import monotonic
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import AFTER_SPEECH_SECONDS, SPEECH_PROBABILITY, Transcriber, Transcription
 from satellite.errors import SatelliteError
@@ -53,7 +53,7 @@ class SpeculativeTranscript:
         idle: Callable[[], bool],
         count: SpeculationCount,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`transcribe` is called to transcribe the recording as it is at that moment."""
         self._recording = recording

@@ -1,12 +1,12 @@
 """Arbitration: of several rooms that hear the same wake word, the one whose microphone hears it best answers."""
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from satellite.audio.pcm import RATE, WIDTH
+from satellite.clock import monotonic
 
 _BLOCK_SAMPLES = RATE // 10
 _BLOCK_BYTES = _BLOCK_SAMPLES * WIDTH
@@ -47,7 +47,7 @@ class Arbiter:
         window_seconds: float,
         *,
         stand_down_seconds: float = _STAND_DOWN_SECONDS,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._window_seconds = window_seconds
         self._stand_down_seconds = stand_down_seconds

@@ -1,8 +1,9 @@
 """Whether audio arrives as it is spoken, or is a recording that is sent at once; judged by when it arrives."""
 
-import time
 from collections.abc import Callable
 from typing import Protocol
+
+from satellite.clock import monotonic
 
 _JITTER_SECONDS = 0.1
 """How much too soon audio may come without a meaning: clocks and networks differ."""
@@ -35,7 +36,7 @@ class SourcePace:
     half of that time is enough.
     """
 
-    def __init__(self, began: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, began: float, clock: Callable[[], float] = monotonic) -> None:
         """Take `began`, by the clock, for the earliest time at which audio can have been spoken."""
         self._clock = clock
         self._began = self._came_at = self._ahead_at = began

@@ -1,8 +1,9 @@
 """The lengths of a sentence's windows: short at first, then longer, each ready before it is heard."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from satellite.clock import monotonic
 
 _SIZES = (8, 16, 32, 64, 128)
 """Frames of a window. Few sizes, because ONNX Runtime plans its memory for each; the longest lasts about 1.5 s, which
@@ -18,7 +19,7 @@ _RECOVERY = 0.2
 class Timeline:
     """How much of the sound handed out so far is still to be heard, if it is played without a pause."""
 
-    def __init__(self, lead_seconds: float = 0.0, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lead_seconds: float = 0.0, *, clock: Callable[[], float] = monotonic) -> None:
         """`lead_seconds` of sound are still to be heard before."""
         self._clock = clock
         self._over_at = clock() + lead_seconds

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from satellite.audio.pcm import BYTES_PER_SECOND, RATE, WIDTH, AudioFormat, Converter, seconds_of
 from satellite.audio.sound_files import SUFFIXES, read_sound
+from satellite.clock import monotonic
 from satellite.config.host import SoundDeviceSettings
 from satellite.errors import SatelliteError
 from satellite.pipeline.audio_queue import AudioInbox
@@ -191,7 +192,7 @@ def _layout(settings: SoundDeviceSettings) -> AudioFormat:
 class Backlog:
     """The pieces that wait, each with when it came; one thread puts, and one takes."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.dropped_bytes = 0
         """What nobody has taken in time."""
 
