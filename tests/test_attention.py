@@ -50,6 +50,7 @@ def test_a_house_in_which_everything_works_is_ready() -> None:
         ("stage", {"state": "unreachable"}, "stage stt", DOCTOR),
         ("stage", {"state": "cold"}, "stage stt", DOCTOR),
         ("stage", {"unusable": {"mine": "is broken"}}, "wake word mine", DOCTOR),
+        ("stage", {"stage": "tts", "unusable": {"mine": "is broken"}}, "voice mine", DOCTOR),
         ("provider", {"state": "open", "up": False}, "provider ollama", DOCTOR),
         ("provider", {"state": "no-key", "up": False}, "provider ollama", DOCTOR),
         ("responder", {"state": "refused", "up": False}, "home_assistant", DOCTOR),

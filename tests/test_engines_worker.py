@@ -45,6 +45,13 @@ async def test_calls_run_one_at_a_time_in_order() -> None:
     worker.close()
 
 
+async def test_the_watchdog_sees_that_a_model_is_loaded() -> None:
+    worker = Worker(Stage.TTS)
+    assert await worker.load(lambda: worker.is_loading)
+    assert not await worker.run(lambda: worker.is_loading)
+    worker.close()
+
+
 async def test_what_is_due_first_runs_first_however_much_comes_after_it_was_due() -> None:
     worker = Worker(Stage.TTS)
     ran: list[str] = []

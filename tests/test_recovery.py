@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -113,6 +114,61 @@ async def assembled(models: Path, more: str = "") -> AsyncIterator[Assembly]:
         await daemon.__aexit__()
 
 
+def garble(file: Path) -> None:
+    """Write another content of the same size in the place of a link."""
+    content = random.Random(1).randbytes(file.stat().st_size)
+    file.unlink()
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("more", "file", "stage"),
+    [
+        ("", f"tts/{VOICE}/{VOICE}.onnx", "tts"),
+        ("", f"tts/{VOICE}/{VOICE}.onnx.json", "tts"),
+        ("tts: {voice: ff_siwis}", "tts/kokoro/kokoro-v1.0.int8.onnx", "tts"),
+        ("tts: {voice: ff_siwis}", "tts/kokoro/vocab.json", "tts"),
+        ("tts: {voice: ff_siwis}", "tts/ff_siwis/ff_siwis.bin", "tts"),
+        ("", "wake/openwakeword/embedding_model.tflite", "openwakeword"),
+        ("", "wake/openwakeword/okay_nabu.tflite", "openwakeword"),
+        ("", "stt/tiny.en/config.json", "stt"),
+        ("", "stt/tiny.en/model.bin", "stt"),
+    ],
+)
+async def test_a_file_of_the_right_size_that_is_damaged_is_named_with_what_fetches_it(
+    more: str, file: str, stage: str, models: Path
+) -> None:
+    garble(models / file)
+    async with assembled(models, more) as assembly:
+        (slot,) = (slot for slot in assembly.engines.slots if slot.name == stage)
+        await slot.load()
+        said = str(slot.failure) if slot.failure else " ".join(slot.info().unusable.values())
+    folder, _ = file.rsplit("/", 1)
+    assert str(models / file) in said
+    assert f"; get it again with: satellite models pull {folder}" in said
+
+
+async def test_a_default_voice_that_breaks_is_in_log_and_status_while_another_speaks(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with assembled(models) as assembly:
+        slot = assembly.engines.synthesizer
+        file = models / "tts" / VOICE / f"{VOICE}.onnx"
+        target = file.readlink()
+        file.unlink()
+        file.write_bytes(b"cut")
+        assembly._voices.scan()
+        (said,) = slot.info().unusable.values()
+        assert "has 3 of its" in said
+        assert f"satellite models pull tts/{VOICE}" in said
+        assert f"({assembly._voices.files()[0][0].name} speaks instead)" in said
+        assert f"voice {VOICE} cannot be used: {said}" in caplog.text
+        file.unlink()
+        file.symlink_to(target)
+        assembly._voices.scan()
+        assert slot.info().unusable == {}
+
+
 @pytest.mark.parametrize("content", ["{", "{}", "[1, 2]", None])
 async def test_a_voice_that_is_repaired_speaks(content: str | None, models: Path, tmp_path: Path) -> None:
     voice = models / "tts" / VOICE
@@ -187,3 +243,18 @@ def test_the_files_of_a_model_are_seen_to_change(tmp_path: Path) -> None:
         seen.append(repr(store.seen(spec)))
         assert repr(store.seen(spec)) == seen[-1]
     assert len(set(seen)) == len(seen)
+
+
+async def test_a_damaged_file_of_the_voice_activity_detection_is_named_with_what_installs_it_again(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faster_whisper import utils
+
+    (tmp_path / "silero_vad_v6.onnx").write_bytes(bytes(1000))
+    monkeypatch.setattr(utils, "get_assets_path", lambda: str(tmp_path))
+    async with assembled(models) as assembly:
+        slot = assembly.engines.vad
+        await slot.load()
+        assert f"{tmp_path / 'silero_vad_v6.onnx'} cannot be loaded; install the package faster-whisper" in str(
+            slot.failure
+        )

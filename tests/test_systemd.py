@@ -106,17 +106,30 @@ async def test_without_systemd_or_with_the_watchdog_of_another_process_nothing_i
     assert received(systemd) == ["STATUS=ready", "EXTEND_TIMEOUT_USEC=60000000"]
 
 
-class Loading:
-    def __init__(self, seconds: float) -> None:
+class Busy:
+    def __init__(self, seconds: float, *, is_loading: bool = False) -> None:
         self.busy_since: float | None = time.monotonic() - seconds
+        self.is_loading = is_loading
 
 
 @pytest.mark.parametrize(("longest_seconds", "extended"), [(600, True), (20, False)])
 async def test_a_slow_start_is_extended_and_one_that_hangs_is_not(
     systemd: socket.socket, longest_seconds: float, extended: bool
 ) -> None:
-    supervisor = Supervisor(lambda: "loading", {"stt": Loading(seconds=601)}, lambda: longest_seconds)
+    supervisor = Supervisor(lambda: "loading", {"stt": Busy(seconds=601)}, lambda: longest_seconds)
     task = asyncio.create_task(supervisor.run())
     await asyncio.sleep(0)
     task.cancel()
     assert ("EXTEND_TIMEOUT_USEC=60000000" in received(systemd)) is extended
+
+
+@pytest.mark.parametrize(("is_loading", "fed"), [(True, True), (False, False)])
+async def test_a_model_that_is_loaded_later_may_take_as_long_as_at_the_start(
+    systemd: socket.socket, is_loading: bool, fed: bool
+) -> None:
+    supervisor = Supervisor(lambda: "", {"tts": Busy(seconds=601, is_loading=is_loading)}, lambda: 70)
+    supervisor.ready()
+    task = asyncio.create_task(supervisor.run())
+    await asyncio.sleep(0.3)  # twice as long as systemd would wait
+    task.cancel()
+    assert ("WATCHDOG=1" in received(systemd)) is fed

@@ -4,7 +4,7 @@ Only this module knows concrete engines. Heavy libraries are imported where an e
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,9 @@ from satellite.engines.remote.wake import RemoteWakeWords
 from satellite.engines.slot import EngineInfo, Engines, Load, Slot
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
-from satellite.errors import ModelError, Stage
+from satellite.errors import ModelError, SatelliteError, Stage
 from satellite.models import catalogue
-from satellite.models.spec import Kind
+from satellite.models.spec import Kind, ModelSpec
 from satellite.models.store import Store
 from satellite.system.process import imported, return_freed_memory
 from satellite.tasks import Background
@@ -125,6 +125,17 @@ class Assembly:
                 if slot.ready:
                     await slot.engine.refresh()
 
+    async def _blaming_files(self, spec: ModelSpec, load: Awaitable[None]) -> None:
+        """Await `load`; if it fails where a file of `spec` is damaged, raise the `ModelError` that names it."""
+        try:
+            await load
+        except SatelliteError as error:
+            try:
+                await asyncio.to_thread(self._store.verify, spec)
+            except ModelError as damaged:
+                raise damaged from error
+            raise
+
     def _keep_loading(self, slot: Slot[Any]) -> None:
         self._background.run(f"load {slot.name}", slot.keep_loading)
 
@@ -145,11 +156,11 @@ class Assembly:
         async def load_open() -> None:
             await self._prepared.wait()
             self._store.path(spec)  # the clear error when it is missing
-            await worker.run(open_.load)
+            await self._blaming_files(spec, worker.load(open_.load))
 
         async def load_micro() -> None:
             await self._prepared.wait()  # it may be loaded when it is first asked for
-            await worker.run(micro.load)
+            await worker.load(micro.load)
 
         engines: list[tuple[MicroWakeWordEngine | OpenWakeWordEngine, Load, Callable[[], object] | None]] = [
             (micro, load_micro, None)
@@ -175,7 +186,7 @@ class Assembly:
     def _build_vad(self) -> Slot[Any]:
         worker = self.workers["vad"]
         vad = SileroVad(worker)
-        return Slot(Stage.STT, vad, name="vad", load=lambda: worker.run(vad.load))
+        return Slot(Stage.STT, vad, name="vad", load=lambda: worker.load(vad.load))
 
     def _elsewhere(self, stage: Stage, uris: Sequence[str], seconds: float, *, check_seconds: float = 10.0) -> Hosts:
         self.hosts.append(Hosts(stage, uris, seconds, check_seconds=check_seconds))
@@ -202,7 +213,7 @@ class Assembly:
 
         async def load() -> None:
             folder = await asyncio.to_thread(self._store.path, spec)  # not in the worker: the error stays the store's
-            await worker.run(transcriber.load, folder)
+            await self._blaming_files(spec, worker.load(transcriber.load, folder))
 
         return Slot(
             Stage.STT,
@@ -222,18 +233,20 @@ class Assembly:
 
         worker = self.workers["tts"]
         voices, parts = self._voices, self._store.directory / ".parts"
-        synthesizer = VoiceSynthesizer(self._config.tts, voices.files, parts, worker, voices.missing)
+        synthesizer = VoiceSynthesizer(self._config.tts, voices.files, parts, worker, voices.missing, voices.fault)
 
         async def load() -> None:
             await asyncio.to_thread(self._voices.require_default)
-            await worker.run(synthesizer.load)
+            await self._blaming_files(self._voices.default, worker.load(synthesizer.load))
 
         return Slot(
             Stage.TTS,
             synthesizer,
             load=load,
             seen=self._voices.seen,
-            info=lambda: EngineInfo(synthesizer.device, _default_voice(synthesizer)),
+            info=lambda: EngineInfo(
+                synthesizer.device, _default_voice(synthesizer), unusable={**voices.unusable, **synthesizer.unusable}
+            ),
         )
 
     def _chat_slot(self) -> Slot[Any]:
@@ -288,7 +301,7 @@ class Assembly:
             except ModelError as error:
                 model.report_missing(str(error))
                 raise
-            await model.load(file)
+            await self._blaming_files(spec, model.load(file))
 
         return Slot(Stage.CHAT, model, name=f"chat {name}", load=load, seen=partial(self._store.seen, spec))
 

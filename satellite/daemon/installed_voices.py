@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from satellite.engines.protocols import Voice
@@ -22,9 +23,13 @@ class VoiceFolder:
 
     def __init__(self, store: Store, default: ModelSpec) -> None:
         self._store = store
-        self._default = default
+        self.default = default
+        """The one that speaks where no other is asked for."""
+
         self._known: dict[Path, tuple[object, Voice]] = {}
+        self._specs: dict[str, ModelSpec] = {}
         self._troubles: dict[str, str] = {}
+        self._is_default_known = False
         self._files: list[tuple[Voice, VoiceFile]] = []
         self.scan()
 
@@ -37,10 +42,26 @@ class VoiceFolder:
 
     def require_default(self) -> None:
         """Raise `ModelError` when the default voice is not there (model-missing), or unreadable (model-corrupt)."""
-        self._store.path(self._default)
+        self._store.path(self.default)
         self.scan()
-        if trouble := self._troubles.get(self._default.name):
-            raise ModelError(f"voice {self._default.name} cannot be read: {trouble}", code="model-corrupt")
+        if trouble := self._troubles.get(self.default.name):
+            self._store.verify(self.default)
+            raise ModelError(f"voice {self.default.name} cannot be read: {trouble}", code="model-corrupt")
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Why voices that are, or were, installed cannot be used, as of the last scan; by name."""
+        return self._troubles
+
+    def fault(self, voice: Voice) -> str:
+        """Return which file of a voice is damaged, and what fetches it again; empty where none is. Blocking."""
+        spec = self._specs.get(voice.name)
+        try:
+            if spec is not None:
+                self._store.verify(spec)
+        except ModelError as error:
+            return str(error)
+        return ""
 
     def missing(self) -> str:
         """Return why the default voice cannot be used, and what fetches it."""
@@ -48,32 +69,49 @@ class VoiceFolder:
             self.require_default()
         except ModelError as error:
             return str(error)
-        return f"voice {self._default.name} is being read again"
+        return f"voice {self.default.name} is being read again"
 
     def seen(self) -> object:
         """Return what changes when the files of the default voice do; blocking."""
-        return self._store.seen(self._default)
+        return self._store.seen(self.default)
 
     def scan(self) -> None:
         """Scan the folder; blocking. A voice that is being copied is unreadable until it is complete."""
-        found, troubles = [], {}
-        for spec in self._specs():
+        found, troubles, specs = [], {}, {}
+        for spec in self._installed():
             try:
                 file = self._file(spec)
-                found.append((self._voice(spec, file), file))
+                voice = self._voice(spec, file)
+                found.append((voice, file))
+                specs[voice.name] = spec
             except _UNREADABLE as error:
                 troubles[spec.name] = in_words(error)
+        is_default_found = self.default in specs.values()
+        if is_default_found:
+            self._is_default_known = True
+        elif self._is_default_known:  # it was there: otherwise that it is missing is the error of its engine
+            troubles[self.default.name] = self._lost(troubles.get(self.default.name), found)
         for name, trouble in troubles.items():
             if self._troubles.get(name) != trouble:
                 _LOGGER.warning("voice %s cannot be used: %s", name, trouble)
         for name in self._troubles.keys() & {voice.name for voice, _ in found}:
             _LOGGER.info("voice %s can be used now", name)
-        self._troubles, self._files = troubles, found
+        self._troubles, self._files, self._specs = troubles, found, specs
 
-    def _specs(self) -> list[ModelSpec]:
+    def _lost(self, trouble: str | None, others: Sequence[tuple[Voice, VoiceFile]]) -> str:
+        """Return why the default voice cannot be used any more, and which speaks instead."""
+        if trouble is None:
+            try:
+                self._store.path(self.default)
+                trouble = "it is being read again"
+            except ModelError as error:
+                trouble = str(error)
+        return f"{trouble} ({others[0][0].name} speaks instead)" if others else trouble
+
+    def _installed(self) -> list[ModelSpec]:
         try:
-            specs = [self._default] if self._store.present(self._default) else []
-            return specs + [spec for spec in self._store.installed(Kind.TTS) if spec.name != self._default.name]
+            specs = [self.default] if self._store.present(self.default) else []
+            return specs + [spec for spec in self._store.installed(Kind.TTS) if spec.name != self.default.name]
         except OSError as error:
             _LOGGER.debug("the folder of voices cannot be read: %s", error)
             return []
@@ -102,6 +140,9 @@ class VoiceFolder:
 
 def _about(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return languages and names of speakers in a Piper voice's configuration."""
-    config = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
     language = config.get("language", {}).get("code") or config["espeak"]["voice"]
     return (str(language),), tuple(map(str, config.get("speaker_id_map") or ()))

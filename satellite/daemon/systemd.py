@@ -22,9 +22,9 @@ _STATUS_SECONDS = 1.0
 _START_SECONDS = 60.0
 """How long systemd waits for the next notification of a start that takes longer than `TimeoutStartSec=`."""
 
-_START_PATIENCE = 10.0
-"""Factor of the longest call at the start: there engines load from slow disks and compile for the first time, and a
-restart would only begin that again."""
+_LOAD_PATIENCE = 10.0
+"""Factor of the longest call at the start, and for a model that is loaded later: disks may be slow, engines compile for
+the first time, and a restart would only begin that again."""
 
 _WATCHDOG_SHARE = 1 / 3
 """Part of the watchdog's timeout after which it is fed: one late notification must not restart the daemon."""
@@ -36,6 +36,9 @@ class WatchedEngine(Protocol):
     busy_since: float | None
     """When its running call began, by `time.monotonic()`."""
 
+    is_loading: bool
+    """Whether that call loads a model."""
+
 
 class Supervisor:
     """Notifies systemd. Use `run` as a task; call the other methods as the daemon changes its state."""
@@ -43,7 +46,8 @@ class Supervisor:
     def __init__(
         self, status: Callable[[], str], engines: Mapping[str, WatchedEngine], hung_seconds: Callable[[], float]
     ) -> None:
-        """Send `status`; an engine that is busy with one call for `hung_seconds` counts as hung.
+        """Send `status`; an engine that is busy with one call for `hung_seconds` counts as hung, or ten times as long
+        with loading a model.
 
         Raises `ConfigError` under systemd when the library that notifies it is missing.
         """
@@ -98,9 +102,10 @@ class Supervisor:
     def _any_hung(self, now: float) -> bool:
         """Return whether an engine hangs; log each once."""
         hung = False
-        limit = self._hung_seconds() * (1 if self._is_ready else _START_PATIENCE)
+        longest = self._hung_seconds()
         for name, engine in self._engines.items():
             since = engine.busy_since
+            limit = longest * (_LOAD_PATIENCE if engine.is_loading or not self._is_ready else 1)
             if since is None or now - since < limit:
                 self._reported_hung.discard(name)
                 continue

@@ -47,7 +47,7 @@ class EngineInfo:
     """Why no remote server answers; empty while one does."""
 
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Why wake words of one's own have no model, by the word."""
+    """Why wake words, or voices, cannot be used, by name."""
 
 
 class Slot(Generic[T]):

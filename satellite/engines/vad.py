@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from satellite.audio.pcm import to_float
-from satellite.engines.onnx_session import OnnxSession, load_session
+from satellite.engines.onnx_session import OnnxSession, load_session, model_errors
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError
 
@@ -45,11 +45,16 @@ class SileroVad:
         self._session: OnnxSession | None = None
 
     def load(self) -> None:
-        """Load the network; blocking."""
+        """Load the network; blocking. Raises `SpeechToTextError`."""
         with IMPORTING_FASTER_WHISPER:
             from faster_whisper.utils import get_assets_path
 
-        self._session = load_session(Path(get_assets_path(), "silero_vad_v6.onnx"))
+        file = Path(get_assets_path(), "silero_vad_v6.onnx")
+        try:
+            self._session = load_session(file)
+        except model_errors() as error:
+            cure = "install the package faster-whisper again (sudo ./install.sh, or pip install --force-reinstall)"
+            raise SpeechToTextError(f"{file} cannot be loaded; {cure}: {error}", kind="not-ready") from error
 
     def stream(self, *, levelled: bool = False) -> "SileroStream":
         """Start a stream of its own, of audio that is raised if it is quiet when `levelled`.

@@ -52,6 +52,9 @@ class Worker:
         self.busy_since: float | None = None
         """When the running call began (`time.monotonic()`); the watchdog finds a hanging engine by it."""
 
+        self.is_loading = False
+        """Whether that call loads a model."""
+
         self.completed = 0
         """Calls that have run to their end."""
 
@@ -68,6 +71,10 @@ class Worker:
         """As `run`, but due in so many `seconds`: other calls are due when they come, and those due first run first."""
         return cast(R, await self._run(partial(call, *args, **kwargs), due_seconds=seconds))
 
+    async def load(self, call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `run`, for a call that loads a model: the watchdog gives it longer."""
+        return cast(R, await self._run(partial(call, *args, **kwargs), loads=True))
+
     async def run_together(self, call: Callable[[Sequence[T]], Sequence[R]], item: T) -> R:
         """Return the result of `call` for `item`; it gets all items that wait for it at that time.
 
@@ -76,7 +83,13 @@ class Worker:
         return cast(R, await self._run(lambda: call([item])[0], call, item))
 
     async def _run(
-        self, work: Callable[[], object], together: _Batch | None = None, item: object = None, due_seconds: float = 0.0
+        self,
+        work: Callable[[], object],
+        together: _Batch | None = None,
+        item: object = None,
+        due_seconds: float = 0.0,
+        *,
+        loads: bool = False,
     ) -> object:
         error = STAGE_ERRORS[self.stage]
         if self._pending > self._queue_size:
@@ -84,7 +97,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # commands and tests use one worker in several loops, one after the other
             self._loop, self._notified = loop, False
-        queued = _Call(work, loop.create_future(), together, item, time.monotonic() + max(0.0, due_seconds))
+        queued = _Call(work, loop.create_future(), together, item, time.monotonic() + max(0.0, due_seconds), loads)
         if not self._enqueue(queued):
             raise error(f"{self.stage} is shutting down", kind="not-ready")
         try:
@@ -136,6 +149,7 @@ class Worker:
     def _work(self) -> None:
         notified_at = time.monotonic()
         while calls := self._next():
+            self.is_loading = calls[0].loads
             self.busy_since = time.monotonic()
             _run(calls)
             self.busy_since = None
@@ -193,6 +207,7 @@ class _Call:
     together: _Batch | None
     item: object
     due_at: float
+    loads: bool
     outcome: object = None
     failure: BaseException | None = None
 

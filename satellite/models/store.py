@@ -80,10 +80,17 @@ class Store:
         for place in (self.directory, folder):
             if place.is_dir() and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):
                 raise ModelError(f"{spec.reference}: {place} cannot be read by this user", code="model-unreadable")
-        fault = self._fault(spec)
-        damaged = f"is damaged: {fault}; get it again" if fault else f"is not in {self.directory}; get it"
+        if fault := self._fault(spec):
+            raise ModelError(self._damaged(spec, fault))
+        raise ModelError(f"{spec.reference} is not in {self.directory}; get it with: {self._pull(spec)}")
+
+    def _damaged(self, spec: ModelSpec, fault: str) -> str:
+        return f"{spec.reference} is damaged: {fault}; get it again with: {self._pull(spec)}"
+
+    def _pull(self, spec: ModelSpec) -> str:
+        """Return the command that fetches `spec`, or what is damaged of it."""
         sudo = "sudo " if self.directory == _SYSTEM_DIRECTORY else ""
-        raise ModelError(f"{spec.reference} {damaged} with: {sudo}satellite models pull {spec.reference}")
+        return f"{sudo}satellite models pull {spec.reference}"
 
     def _fault(self, spec: ModelSpec) -> str:
         """Return which file of `spec`, or of its network, is not as it was fetched; empty where there are none."""
@@ -142,13 +149,17 @@ class Store:
         return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
 
     def verify(self, spec: ModelSpec) -> None:
-        """Read every file and compare its hash; raises ModelError(model-missing or model-corrupt)."""
+        """Read every file and compare its hash; raises ModelError (model-missing or model-corrupt) with the cure."""
         if spec.network is not None:
             self.verify(spec.network)
         folder = self.path(spec)
         with disk_errors(folder):
             for file in _recorded_files(folder):
-                check(folder / file.name, file)
+                try:
+                    check(folder / file.name, file)
+                except ModelError as error:
+                    fault = f"{folder / file.name} is not as it was fetched"
+                    raise ModelError(self._damaged(spec, fault), code=error.code) from error
 
     def sound(self, spec: ModelSpec) -> bool:
         """Return whether `spec` is here and all hashes match; reads every file."""

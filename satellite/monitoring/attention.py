@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from satellite.engines.chat.provider_status import ProviderStatus
+from satellite.errors import Stage
 from satellite.net.provider_states import COMING
 from satellite.net.tls_certificate import CertificateStatus
 from satellite.pipeline.responder import ResponderStatus
@@ -63,7 +64,7 @@ class StageStatus:
     """The model, or the default voice."""
 
     unusable: Mapping[str, str] | None = None
-    """Why wake words of one's own have no model, by the word; None where all have."""
+    """Why wake words, or voices, cannot be used, by name; None where all can."""
 
 
 def overall(attention: Sequence[Attention], *, loaded: bool) -> str:
@@ -87,8 +88,8 @@ def needing_attention(
         if stage.state not in ("ready", "idle", "loading"):
             cure = _PULL if stage.code in _MODEL_CODES else _DOCTOR
             yield Attention(f"stage {stage.stage}", stage.message or stage.state, cure)
-        for word, reason in (stage.unusable or {}).items():
-            yield Attention(f"wake word {word}", reason, _DOCTOR)
+        for name, reason in (stage.unusable or {}).items():
+            yield Attention(f"{'voice' if stage.stage == Stage.TTS else 'wake word'} {name}", reason, _DOCTOR)
     for provider in providers:
         if not provider.up and provider.state not in COMING:
             yield Attention(f"provider {provider.provider}", provider.message, _DOCTOR)

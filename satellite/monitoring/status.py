@@ -180,7 +180,8 @@ class Status:
         if slot.failure is not None:
             cause = slot.failure.__cause__  # the engine's thread makes its stage's error of the store's
             code = cause.code if isinstance(cause, ModelError) else slot.failure.code
-        return StageStatus(slot.name, state, message, code, info.device, info.model, info.unusable or None)
+        unusable = (info.unusable or None) if slot.ready else None  # the failure of the engine says all
+        return StageStatus(slot.name, state, message, code, info.device, info.model, unusable)
 
     def _stage_state(self, slot: Slot[object], trouble: str) -> tuple[str, str]:
         if slot.failure is not None:

@@ -46,9 +46,9 @@ async def _stages(target: Target) -> Sequence[Finding]:
             elif stage.get("code") == "model-unreadable":
                 remedy = unit.readable(unit.store(target.config).directory)
             findings.append(bad(what, seen, remedy))
-        for word, reason in stage.get("unusable", {}).items():
+        for name, reason in stage.get("unusable", {}).items():
             remedy = "copy its files there again, or remove them; they are read within seconds"
-            findings.append(bad(f"wake word {word}", reason, remedy))
+            findings.append(bad(f"{'voice' if stage['stage'] == 'tts' else 'wake word'} {name}", reason, remedy))
     return findings
 
 

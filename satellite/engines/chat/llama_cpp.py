@@ -66,6 +66,9 @@ class LlamaCppChat:
         A load whose process neither computes nor reads for `load_seconds` is given up.
         """
         self.provider = name
+        self.is_loading = False
+        """Never what it is busy with: it owes no answer while its model is loaded."""
+
         self.busy_since: float | None = None
         """Since when the server owes an answer and has sent nothing (`time.monotonic()`), for the watchdog.
 

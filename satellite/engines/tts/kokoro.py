@@ -24,6 +24,9 @@ from satellite.engines.tts.windows import Timeline
 from satellite.errors import TextToSpeechError
 
 _STYLE_VALUES = 256
+_MOST_STYLE = 100.0
+"""No value of a style is nearly as large."""
+
 _MOST_SYMBOLS = 510
 """Longest input, without the mark at each end; the network's positions have 512."""
 
@@ -78,6 +81,8 @@ class KokoroVoice:
         try:
             style = file.read_bytes()
             self._styles = np.frombuffer(style, "<f4").reshape(-1, _STYLE_VALUES)
+            if not np.abs(self._styles).max() < _MOST_STYLE:  # also if it is NaN
+                raise ValueError(f"{file} is damaged: its values are no style")
             self._phonemes = KokoroPhonemes(self.name[0])
         except (OSError, ValueError, LookupError) as error:
             raise TextToSpeechError(f"voice {self.name} cannot be loaded: {error}", kind="not-ready") from error

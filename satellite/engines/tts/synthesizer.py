@@ -90,17 +90,22 @@ class VoiceSynthesizer:
         parts: Path,
         worker: Worker,
         missing: Callable[[], str] = lambda: "no voice is installed",
+        fault: Callable[[Voice], str] = lambda _: "",
     ) -> None:
         """Speak with the voices in `files`, whose parts are kept in the folder `parts`.
 
-        `missing` returns why there are none.
+        `missing` returns why there are none, and `fault` what is damaged of one that cannot be loaded, or nothing.
         """
+        self.unusable: dict[str, str] = {}
+        """Why voices could not be loaded as they are now, by name."""
+
         self.device = "not loaded"
         """Where the voices really run: `cpu` or `cuda`."""
 
         self._settings = settings
         self._files = files
         self._missing = missing
+        self._fault = fault
         self._loader = VoiceLoader(parts)
         self._worker = worker
         self._loaded: OrderedDict[str, tuple[Voice, LoadedVoice]] = OrderedDict()
@@ -131,7 +136,7 @@ class VoiceSynthesizer:
         # Queueing behind somebody's sentence in the engine's thread is needed only if there is something to load.
         if loaded is not None and (loaded.digest, self._speaker_id(voice, loaded, choice)) in self._gains:
             return self._made(voice, loaded, choice)
-        return await self._worker.run(self._load_speaker, choice)
+        return await self._worker.load(self._load_speaker, choice)
 
     def _load_speaker(self, choice: VoiceChoice) -> VoiceSpeaker:
         voice, file = self._choose(choice)
@@ -185,12 +190,15 @@ class VoiceSynthesizer:
         try:
             loaded = self._loader.load(file, self._providers, cpu_threads(self._settings.threads))
         except TextToSpeechError as error:
+            reason = self._fault(voice) or str(error)
+            self.unusable = self.unusable | {voice.name: reason}
             known = self._loaded.get(voice.name)
             if known is None:
-                raise
-            _LOGGER.warning("voice %s was replaced by one that cannot be used: %s", voice.name, error)
+                raise TextToSpeechError(reason, kind="not-ready") from error
+            _LOGGER.warning("voice %s was replaced by one that cannot be used: %s", voice.name, reason)
             self._refused[voice.name] = voice  # not tried again until the files change once more
             return known[1]
+        self.unusable = {name: reason for name, reason in self.unusable.items() if name != voice.name}
         self.device = loaded.device
         if self._settings.device == "cuda" and self.device != "cuda":
             raise TextToSpeechError("tts.device is cuda, but ONNX Runtime fell back to the CPU", kind="not-ready")

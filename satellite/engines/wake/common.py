@@ -189,8 +189,14 @@ class ModelFolder(Generic[Model]):
     """The models in a folder that may change at any time; a file that cannot be used does not affect the others."""
 
     def __init__(
-        self, directory: Path | None, find: Callable[[Path], dict[str, Files]], load: Callable[[Files], Model]
+        self,
+        directory: Path | None,
+        find: Callable[[Path], dict[str, Files]],
+        load: Callable[[Files], Model],
+        *,
+        cure: str = "",
     ) -> None:
+        """Load what `find` finds; `cure` says how a file that cannot be used is had again."""
         self.models: Mapping[str, Model] = {}
         """By word. Each scan replaces the mapping, so that any thread may read it."""
 
@@ -200,6 +206,7 @@ class ModelFolder(Generic[Model]):
         self._directory = directory
         self._find = find
         self._load = load
+        self._cure = cure and f"; {cure}"
         self._versions: dict[str, object] = {}
         self._failures: dict[str, str] = {}
         self._readable = True
@@ -249,7 +256,7 @@ class ModelFolder(Generic[Model]):
         try:
             model = self._load(files)
         except model_errors() as error:
-            self._failures[name] = f"{files[-1]} cannot be used: {str(error).strip()}"
+            self._failures[name] = f"{files[-1]} cannot be used: {str(error).strip()}{self._cure}"
             _LOGGER.warning("wake word %s: %s", name, self._failures[name])
             return old
         _LOGGER.log(self._loaded_level, "wake word %s loaded from %s", name, files[-1])

@@ -68,7 +68,8 @@ class OpenWakeWordEngine:
         self._models = models
         self._worker = worker
         self._features: _Features | None = None
-        self._builtin = ModelFolder(models, self._builtin_files, _classifier)
+        cure = "get it again with: satellite models pull wake/openwakeword"
+        self._builtin = ModelFolder(models, self._builtin_files, _classifier, cure=cure)
         self._custom = ModelFolder(settings.custom_directory, openwakeword_files, _classifier)
 
     def load(self) -> None:
