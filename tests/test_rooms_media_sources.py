@@ -1,6 +1,7 @@
 """What rooms play: every format, and every way in which a server or a file can be at fault."""
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from satellite.audio.decoder import SoundDecoder
 from satellite.config.rooms import HubSettings
 from satellite.errors import SatelliteError
 from satellite.rooms import media_sources
@@ -169,6 +171,20 @@ async def test_sounds_at_once_are_limited(sources: MediaSources, server: MediaSe
     for one in opened:
         await one.__aexit__(None, None, None)
     assert await outcome(sources, data=await sound_file("wav")) == "played"
+
+
+async def test_a_decoder_does_not_wait_for_the_garbage_collector(sources: MediaSources, server: MediaServer) -> None:
+    data = await sound_file("flac", 30)
+    gc.collect()
+    gc.disable()
+    try:
+        for reference in (MediaReference(data=data), MediaReference(url=f"{server.url}/radio")):
+            async with sources.opened(reference):
+                assert any(type(each) is SoundDecoder for each in gc.get_objects())
+            await until(lambda: all(type(each) is not SoundDecoder for each in gc.get_objects()), 20)
+        assert await outcome(sources, data=b"no sound") == "media-unreadable"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("path", ["silent", "radio"])

@@ -249,7 +249,7 @@ async def test_what_was_set_is_set_again_at_a_new_connection(tmp_path: Path) -> 
 async def test_rooms_come_and_go(tmp_path: Path) -> None:
     async with scripted_room("satellite", scripted_stages(engine()), tmp_path) as room:
         hub = Hub((), room.context)
-        study = host_room(room.context, {"command": ["false"]})
+        study = host_room(room.context, {"file": tmp_path / "none.wav"})
         hub.start()
         with pytest.raises(SatelliteError, match="'study'; there are none"):
             hub.room("study")

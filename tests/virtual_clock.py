@@ -76,6 +76,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
+    async def subprocess_exec(self, *_: Any, **__: Any) -> Any:
+        """Refuse: a program takes real time; the loop, whose time passes at once, would be closed before its end."""
+        raise AssertionError("no program is started on a virtual clock")
+
     async def shutdown_default_executor(self, *timeout: float) -> None:
         """Wait, in a thread as well, for the threads to end."""
         self._clock.threads += 1

@@ -1,6 +1,7 @@
 """Decodes a sound file of any format of FFmpeg as it is read; the file may be a stream without an end."""
 
 import ctypes
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,7 +10,7 @@ from satellite.audio.pcm import AudioFormat
 from satellite.errors import SatelliteError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 _FORMATS = "wav,w64,aiff,au,caf,ogg,mp3,flac,matroska,webm,mov,mp4,m4a,aac,amr"
 """Plain files only: playlists would make FFmpeg open other files and addresses."""
@@ -46,12 +47,14 @@ class SoundDecoder:
         self._code = code
         self._tolerated = tolerated
         try:
-            self._container = av.open(file, "r", options=_OPTIONS)
-            if not self._container.streams.audio:
-                raise SatelliteError("there is no sound in the file", code=code)
-            own = self._container.streams.audio[0].rate or 0
-            self.format = AudioFormat(rate or (own if own in _RATES else _RATES[-1]))
-            self._resampler: Any = av.AudioResampler("s16", "mono", self.format.rate)
+            with ExitStack() as stack:
+                self._container = stack.enter_context(av.open(file, "r", options=_OPTIONS))
+                if not self._container.streams.audio:
+                    raise SatelliteError("there is no sound in the file", code=code)
+                own = self._container.streams.audio[0].rate or 0
+                self.format = AudioFormat(rate or (own if own in _RATES else _RATES[-1]))
+                self._resampler: Any = av.AudioResampler("s16", "mono", self.format.rate)
+                stack.pop_all()
         except _foreign() as error:
             raise self._unreadable(error) from error
         self._pieces = self._decoded()
@@ -64,10 +67,11 @@ class SoundDecoder:
             raise self._unreadable(error) from error
 
     def close(self) -> None:
-        """Release what FFmpeg holds."""
+        """Release what FFmpeg holds, and the file, which is read no more; no thread may decode any longer."""
+        self._pieces.close()  # it and this object hold each other
         self._container.close()
 
-    def _decoded(self) -> "Iterator[bytes]":
+    def _decoded(self) -> "Generator[bytes]":
         from av.error import InvalidDataError
 
         broken = 0

@@ -241,10 +241,7 @@ class _Decoding:
         self._call: Future[Any] | None = None
 
     async def open(self) -> AudioFormat:
-        self._decoder = await self._in_thread(
-            lambda: SoundDecoder(self._file, code="media-unreadable", tolerated=_BROKEN_PIECES)
-        )
-        return self._decoder.format
+        return await self._in_thread(self._open)
 
     async def read(self) -> bytes:
         """Return some tenths of a second; empty at the end."""
@@ -258,17 +255,27 @@ class _Decoding:
             yield piece
 
     async def close(self) -> None:
-        """Stop decoding, once the thread has left the file."""
+        """Stop decoding, and release the file once the thread has left it."""
         if isinstance(self._file, _Download):
             await self._file.end()
         if self._call is not None and not self._call.done():
             await asyncio.wait([call := asyncio.wrap_future(self._call)], timeout=_CLOSE_SECONDS)
             if call.done():
                 failure_of(call)  # nobody waits for it any more
+        if self._call is not None:
+            self._call.add_done_callback(self._release)  # at once, or in a thread that hangs now
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         self._call = call = self._threads.submit(work)
         return await asyncio.wrap_future(call)
+
+    def _open(self) -> AudioFormat:
+        self._decoder = SoundDecoder(self._file, code="media-unreadable", tolerated=_BROKEN_PIECES)
+        return self._decoder.format
+
+    def _release(self, _: Future[Any]) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
 
     def _read(self) -> bytes:
         assert self._decoder is not None

@@ -1,11 +1,11 @@
 """The systemd service, if it is installed on this machine: its user, its state, and the commands for it."""
 
-import asyncio
 import os
 import pwd
 import re
 import shutil
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +15,7 @@ import satellite
 from satellite.config.secrets import SERVICE_FOLDER, Secret
 from satellite.config.settings import Config
 from satellite.models.store import Store
+from satellite.system.child_process import start
 
 _UNITS = (Path("/etc/systemd/system/satellite.service"), Path("/usr/lib/systemd/system/satellite.service"))
 """Where install.sh and the Debian package install the unit."""
@@ -204,9 +205,10 @@ async def last_errors() -> str:
 async def output(*command: str) -> str:
     """Return what a program prints; empty where there is no such program."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-        )
+        process = await start(*command, stdout=PIPE, stderr=DEVNULL)
     except OSError:
         return ""
-    return (await process.communicate())[0].decode(errors="replace").strip()
+    try:
+        return (await process.communicate())[0].decode(errors="replace").strip()
+    finally:
+        await process.end()

@@ -151,7 +151,7 @@ async def _program(settings: SoundDeviceSettings) -> AsyncGenerator[bytes, None]
     ours, its = os.pipe()
     try:
         child = await start(*settings.command, stdin=DEVNULL, stdout=its, stderr=PIPE)
-    except OSError:
+    except BaseException:  # also a cancellation: nobody else knows the pipe
         os.close(ours)
         raise
     finally:

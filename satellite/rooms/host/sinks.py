@@ -225,7 +225,9 @@ class _DeviceSink(_ProcessSink):
 
     async def release(self) -> None:
         """Let the spare process go as well."""
-        await self.close()
         spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.kill()  # first: closing may be cancelled
+        await self.close()
         if spare is not None:
             await spare.end()
