@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from satellite.engines.protocols import AS_CONFIGURED, ChatDelta, Sampling
 from satellite.rooms.room import LinkState
 from tests.doubles.esphome import EsphomeDevice
 from tests.doubles.esphome_assistant import State
-from tests.esphome_rooms import COMMAND, KEY, LoudEngine, events, house, key_file, turn
+from tests.esphome_rooms import KEY, LoudEngine, events, house, key_file, turn
 from tests.loudness import silence, speech
 from tests.waiting import until
 
@@ -82,61 +82,6 @@ async def test_fifty_rooms_of_which_eight_ask_at_once(tmp_path: Path) -> None:
             (heard,) = device.heard
             assert (heard.trouble, device.assistant.overheard_seconds, heard.seconds >= 5) == ("", 0, True)
         assert [device.name for device in devices[8:] if device.heard or events(device)] == []
-
-
-Fault = Callable[[EsphomeDevice], Awaitable[object]]
-
-
-async def _garbage(device: EsphomeDevice) -> None:
-    device.send_garbage()
-
-
-async def _vanish(device: EsphomeDevice) -> None:
-    device.vanish()
-
-
-async def _hang(device: EsphomeDevice) -> None:
-    device.hang()
-    await asyncio.sleep(60)
-    device.thaw()
-
-
-async def _unasked(device: EsphomeDevice) -> None:
-    device.send_unasked_audio(2000)
-
-
-async def _stop(device: EsphomeDevice) -> None:
-    await device.wake()
-
-
-async def _ignore_pings(device: EsphomeDevice) -> None:
-    device.answers_pings = False
-    device.forget()
-    await device.until("HelloRequest")  # on a new connection
-    device.answers_pings = True
-
-
-async def _reboot(device: EsphomeDevice) -> None:
-    await device.reboot(10)
-
-
-@pytest.mark.parametrize("moment", ["STT_VAD_START", "INTENT_START", "INTENT_PROGRESS", "RUN_END"])
-@pytest.mark.parametrize("fault", [_garbage, _vanish, _hang, _unasked, _stop, _ignore_pings, _reboot])
-async def test_a_room_comes_back_after_a_fault_at_any_moment(fault: Fault, moment: str) -> None:
-    engine = LoudEngine(answer=["It is late. ", "Good night."], chat_seconds=1.0)
-    async with house(engine) as home, EsphomeDevice() as device, home.room(device) as room:
-        await asyncio.sleep(30)
-        assert await device.wake()
-        speaking = asyncio.create_task(device.say(COMMAND))
-        await device.until(moment)
-        await fault(device)
-        await speaking
-        await until(lambda: room.state is LinkState.CONNECTED and device.claimed)
-        await until(lambda: device.state is State.IDLE and room.status().doing == "idle")
-        await until(lambda: device.assistant.player.state == "IDLE")  # it plays to the end what it has fetched
-        assert device.assistant.overheard_seconds == 0
-        device.forget()
-        assert [each.type for each in await turn(device)] == TURN
 
 
 @pytest.mark.parametrize(
