@@ -92,6 +92,9 @@ class Page:
         self.reports = True
         """Whether it plays sound, and says so."""
 
+        self.silenced = False
+        """Whether its microphone sends nothing any more."""
+
         self._ends_at = 0.0
         self._rate = RATE
 
@@ -123,7 +126,7 @@ class Page:
 
     async def _listen(self) -> None:
         size = 2 * WINDOW_SAMPLES
-        while True:
+        while not self.silenced:
             await asyncio.sleep(WINDOW_SECONDS)
             window, self.said = self.said[:size] or silence(1), self.said[size:]
             await self.connection.send(window)

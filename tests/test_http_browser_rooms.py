@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from satellite.http.page_device import BrowserRoom
 from satellite.rooms.playback import SharedSound
 from satellite.skills.timers.timers import Duration
 from tests.loudness import silence, sound, speech
-from tests.room_page import house, page
+from tests.room_page import Page, house, page
 from tests.scripted_engine import WAKE_WORD, ScriptedEngine, assert_no_task_is_left, scripted_stages
 from tests.waiting import until
 
@@ -296,6 +297,44 @@ async def test_a_page_that_vanishes_in_an_answer_leaves_nothing(tmp_path: Path) 
         await asyncio.gather(announcing, return_exceptions=True)
         async with page(there) as tablet:
             await tablet.until("welcome")
+    assert_no_task_is_left()
+
+
+def vanishes(tablet: Page) -> None:
+    tablet.connection.transport.abort()
+
+
+def sends_garbage(tablet: Page) -> None:
+    tablet.connection.transport.write(b"\xff" * 1000)
+
+
+def sends_half_a_frame(tablet: Page) -> None:
+    tablet.silenced = True
+    tablet.connection.transport.write(b"\x82\xfe\x10\x00" + bytes(100))
+
+
+def hangs(tablet: Page) -> None:
+    tablet.silenced = True
+    tablet.connection.transport.pause_reading()
+
+
+@pytest.mark.parametrize("moment", ["welcome", "stt-start", "stt-end", "sound"])
+@pytest.mark.parametrize("fault", [vanishes, sends_garbage, sends_half_a_frame, hangs])
+async def test_a_page_is_the_room_again_after_each_fault_at_each_moment(
+    fault: Callable[[Page], None], moment: str, tmp_path: Path
+) -> None:
+    async with house(scripted_stages(engine("One two three four five six seven.")), tmp_path) as there:
+        async with page(there) as tablet:
+            if moment != "welcome":
+                tablet.say(*COMMAND)
+            await tablet.until(moment)
+            fault(tablet)
+            await until(lambda: there.names() == [])
+        async with page(there) as tablet:
+            await tablet.until("welcome")
+            tablet.say(*COMMAND)
+            assert (await tablet.until("stt-end"))["text"] == "Tell me a story."
+            await tablet.until("sound-end")
     assert_no_task_is_left()
 
 
