@@ -18,9 +18,9 @@ from satellite.audio.pcm import BYTES_PER_SECOND, read_wav
 from satellite.config.settings import SttSettings
 from satellite.engines.protocols import Transcription
 from satellite.engines.stt import whisper
-from satellite.engines.stt.segments import pause_before_lost_words, segments
+from satellite.engines.stt.segments import pause_before_lost_words, segments, without_text
 from satellite.engines.stt.whisper import WhisperTranscriber, _Request
-from satellite.engines.stt.whisper_text import Decoded, echoes, likeliest, loop_at, text_of
+from satellite.engines.stt.whisper_text import Decoded, Span, echoes, likeliest, loop_at, spans_of, text_of
 from satellite.engines.vad import SileroVad
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, Stage
@@ -124,6 +124,36 @@ SOFT = (np.frombuffer(LIGHTS, np.int16) * 0.1).astype(np.int16).tobytes()
 )
 async def test_every_word_of_a_recording_is_transcribed_once(ears: Ears, pcm: bytes, expected: str) -> None:
     assert words((await ears.hear(pcm)).text) == words(expected)
+
+
+async def test_no_short_sentence_is_lost_in_dense_speech(ears: Ears) -> None:
+    """Without timestamps tiny.en leaves out the third of these commands, which follow one another without a pause."""
+    names = (
+        "set_a_timer_for_1_hour",
+        "turn_on_the_lights",
+        "nevermind",
+        "turn_off_the_tv_in_the_office",
+        "what_time_is_it",
+        "is_the_garage_door_open",
+        "set_lights_to_red",
+        "next_track",
+    )
+    said: list[bytes] = []
+    for name in names:
+        samples = np.frombuffer(recording(f"commands/{name}"), np.int16)
+        loud = np.flatnonzero(np.abs(samples.astype(int)) > 300)
+        said.append(samples[loud[0] : loud[-1] + 1].tobytes())
+    assert "never mind" in " ".join(words((await ears.hear(b"".join(said))).text))
+
+
+def test_what_timestamps_leave_out_is_found() -> None:
+    tokens = ["<|0.00|>", "ĠTurn", "Ġon.", "<|2.00|>", "<|5.00|>", "ĠNext."]
+    assert spans_of(tokens, 6.0) == [Span(0.0, 2.0, "Turn on."), Span(5.0, 6.0, "Next.")]
+    second = 16000
+    spoken = [True] * (6 * second // 512)
+    assert list(without_text(spoken, 0, 6 * second, [(0.0, 2.0), (5.0, 6.0)])) == [(2 * second, 5 * second)]
+    assert not list(without_text(spoken, 0, 6 * second, [(0.0, 2.9), (3.4, 6.0)]))
+    assert not list(without_text([False] * len(spoken), 0, 6 * second, [(0.0, 1.0)]))
 
 
 def resampled(pcm: bytes, *rates: int) -> bytes:

@@ -41,6 +41,9 @@ _LEAST_LOST_SECONDS = 1.0
 _INNER_PAUSE_WINDOWS = 8
 """Shortest pause, in windows of the VAD, at which a recording is decoded in two parts: 0.26 s."""
 
+_LEAST_UNHEARD_WINDOWS = 20
+"""Speech, in windows of the VAD, that is decoded by itself if Whisper's timestamps leave it without text: 0.64 s."""
+
 
 def levelled(samples: "NDArray[np.float32]") -> "NDArray[np.float32] | None":
     """Return `samples` without their offset, at a level that Whisper knows; None if they are silent."""
@@ -102,6 +105,19 @@ def pause_before_lost_words(spoken: Sequence[bool], start: int, end: int, text: 
         return None
     before, after = max(pairwise(inside), key=lambda pair: pair[1] - pair[0])
     return (before + after + 1) // 2 * WINDOW_SAMPLES if after - before > _INNER_PAUSE_WINDOWS else None
+
+
+def without_text(
+    spoken: Sequence[bool], start: int, end: int, spans: Sequence[tuple[float, float]]
+) -> Iterator[tuple[int, int]]:
+    """Yield stretches of speech, in samples, between `start` and `end` outside `spans` (seconds from `start`)."""
+    at = 0.0
+    for first, last in (*sorted(spans), (end / RATE, end / RATE)):
+        begin, stop = start + int(at * RATE), min(end, start + int(first * RATE))
+        windows = range(-(-begin // WINDOW_SAMPLES), min(len(spoken), stop // WINDOW_SAMPLES))
+        if sum(spoken[index] for index in windows) >= _LEAST_UNHEARD_WINDOWS:
+            yield begin, stop
+        at = max(at, last)
 
 
 def _widest_gap(windows: Sequence[int], following: int) -> int:

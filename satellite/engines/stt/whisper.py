@@ -27,9 +27,10 @@ from satellite.engines.stt.segments import (
     levelled,
     pause_before_lost_words,
     segments,
+    without_text,
 )
 from satellite.engines.stt.thread_count import WhisperModel, fastest_threads
-from satellite.engines.stt.whisper_text import Decoded, languages_of, likeliest, text_of
+from satellite.engines.stt.whisper_text import Decoded, Span, languages_of, likeliest, spans_of, text_of
 from satellite.engines.vad import IMPORTING_FASTER_WHISPER, WINDOW_SAMPLES
 from satellite.engines.worker import Worker
 from satellite.errors import SpeechToTextError, shown
@@ -60,6 +61,9 @@ _SPARE_TOKENS = 12
 _MOST_TOKENS = 224
 """Half of the decoder's positions, as in OpenAI's `decoding.py`."""
 
+
+_TIMESTAMPS_SECONDS = 10.0
+"""Length above which a segment is decoded with timestamps, which show what of several sentences was left out."""
 
 _LONGER = 1.2
 """How many times as long the text of both parts must be to count."""
@@ -265,12 +269,31 @@ class WhisperTranscriber:
         """Return the words of a segment and its language, which is detected once, in the first segment."""
         decoded = self._decode(samples[start:end], language, request)
         text = self._likely_text(decoded, has_speech=spoken is not None)
+        if spoken is not None and decoded.spans and text == decoded.text:
+            return self._completed(samples, start, end, spoken, decoded, request), decoded.language
         cut = None if spoken is None else pause_before_lost_words(spoken, start, end, text)
         if cut is not None:
             parts = [self._decode(samples[at:to], decoded.language, request) for at, to in ((start, cut), (cut, end))]
             joined = " ".join(words for part in parts if (words := self._likely_text(part, has_speech=True)))
             text = joined if len(joined) > _LONGER * len(text) else text
         return text, decoded.language
+
+    def _completed(
+        self,
+        samples: "NDArray[np.float32]",
+        start: int,
+        end: int,
+        spoken: list[bool],
+        decoded: Decoded,
+        request: "_Request",
+    ) -> str:
+        """Return the words of a segment with those of the stretches of speech that its text left out."""
+        spans = list(decoded.spans)
+        for begin, stop in without_text(spoken, start, end, [(span.start, span.end) for span in decoded.spans]):
+            part = self._decode(samples[begin:stop], decoded.language, request)
+            seconds = (begin - start) / RATE
+            spans.append(Span(seconds, seconds, self._likely_text(part, has_speech=True)))
+        return " ".join(span.text for span in sorted(spans, key=lambda span: span.start) if span.text)
 
     def _likely_text(self, decoded: Decoded, *, has_speech: bool) -> str:
         return "" if self._is_noise(decoded, has_speech=has_speech) else decoded.said_once.strip()
@@ -306,29 +329,38 @@ class WhisperTranscriber:
         window = np.zeros((1, mel.shape[0], frames), np.float32)
         window[0, :, : mel.shape[1]] = mel[:, :frames]
         encoded = self._whisper.encode(self._storage(window))
+        seconds = len(samples) / RATE
         # Again between the two networks: usually the speaker has continued, and the longer command is waiting.
         self._stop_if_abandoned(request)
         if language is None:
             language = likeliest(self._whisper.detect_language(encoded)[0], self._spoken)
         # Without a limit, a loop goes on to the 448th position, for seconds.
-        most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS)
-        decoded = self._generated(encoded, language, (), most_tokens)
+        most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * seconds) + _SPARE_TOKENS)
+        decoded = self._generated(encoded, language, (), most_tokens, seconds)
         if decoded.repetitive and self._settings.beam_size > 1:
             # In a short window a beam finds a sentence said twice likelier than one that ends; greedy decoding ends it.
-            decoded = self._generated(encoded, language, (), most_tokens, greedy=True)
+            decoded = self._generated(encoded, language, (), most_tokens, seconds, greedy=True)
         if request.vocabulary and decoded.log_probability < _UNSURE_LOG_PROBABILITY:
             # A hint pulls every text towards its words, so it is asked only about a doubtful one, for a name.
-            hinted = self._generated(encoded, language, request.vocabulary, most_tokens)
+            hinted = self._generated(encoded, language, request.vocabulary, most_tokens, seconds)
             is_better = hinted.log_probability > decoded.log_probability and not hinted.repetitive
             if is_better and hinted.names(request.vocabulary) > decoded.names(request.vocabulary):
                 return hinted
         return decoded
 
     def _generated(
-        self, encoded: Any, language: str, vocabulary: Sequence[str], most_tokens: int, *, greedy: bool = False
+        self,
+        encoded: Any,
+        language: str,
+        vocabulary: Sequence[str],
+        most_tokens: int,
+        seconds: float,
+        *,
+        greedy: bool = False,
     ) -> Decoded:
-        """Return the text of what was encoded, with `vocabulary` as a hint."""
-        prompt = self._prompt(language, vocabulary)
+        """Return the text of `seconds` of sound that was encoded, with `vocabulary` as a hint."""
+        has_timestamps = seconds > _TIMESTAMPS_SECONDS
+        prompt = self._prompt(language, vocabulary, has_timestamps=has_timestamps)
         result = self._whisper.generate(
             encoded,
             [prompt],
@@ -341,19 +373,20 @@ class WhisperTranscriber:
             suppress_tokens=[-1],
         )[0]
         tokens = result.sequences[0]
+        spans = spans_of(tokens, seconds) if has_timestamps else ()
         capped = len(tokens) >= most_tokens
-        return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped)
+        return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped, spans)
 
     def _stop_if_abandoned(self, request: "_Request") -> None:
         if request.abandoned.is_set():
             self._counts["abandoned"] += 1
             raise SpeechToTextError("the transcription was cancelled")
 
-    def _prompt(self, language: str, vocabulary: Sequence[str]) -> list[str]:
-        """Return the decoder's prompt: the vocabulary as previous text, language, task, no timestamps."""
+    def _prompt(self, language: str, vocabulary: Sequence[str], *, has_timestamps: bool) -> list[str]:
+        """Return the decoder's prompt: the vocabulary as previous text, language, task, perhaps no timestamps."""
         hint = ["<|startofprev|>", *self._tokens(" " + ", ".join(vocabulary))] if vocabulary else []
         task = [f"<|{language}|>", "<|transcribe|>"] if self._whisper.is_multilingual else []
-        return [*hint, "<|startoftranscript|>", *task, "<|notimestamps|>"]
+        return [*hint, "<|startoftranscript|>", *task, *(() if has_timestamps else ("<|notimestamps|>",))]
 
     def _tokens(self, text: str) -> list[str]:
         # Loaded only if needed: that holds Python's lock for 60 ms, and most installations have no vocabulary.

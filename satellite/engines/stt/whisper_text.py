@@ -14,7 +14,17 @@ _ECHO_WORDS = 3
 
 _WORD = re.compile(r"[\w']+")
 _SPECIAL_TOKEN = re.compile(r"<\|.*\|>")
+_TIMESTAMP = re.compile(r"<\|(\d+\.\d\d)\|>")
 _LANGUAGE_TOKEN = re.compile(r"<\|([a-z]{2,3})\|>")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Text, and the seconds between which it was said."""
+
+    start: float
+    end: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,9 @@ class Decoded:
     no_speech: float
     capped: bool
     """Whether it was cut at the maximum length."""
+
+    spans: Sequence["Span"] = ()
+    """Where the parts of the text were said, if the decoder was asked for timestamps."""
 
     @property
     def repetitive(self) -> bool:
@@ -94,6 +107,22 @@ def text_of(tokens: Sequence[str]) -> str:
     """Return the text of `tokens`, which spell bytes in the alphabet of GPT-2's `bytes_to_unicode`."""
     spelled = "".join(token for token in tokens if not _SPECIAL_TOKEN.fullmatch(token))
     return bytes(_BYTES[character] for character in spelled).decode(errors="replace").strip()
+
+
+def spans_of(tokens: Sequence[str], seconds: float) -> list[Span]:
+    """Return the parts of the text between timestamps; the last one lasts until `seconds` if it has no end."""
+    found: list[Span] = []
+    start, words = 0.0, list[str]()
+    for token in (*tokens, f"<|{seconds:.2f}|>"):
+        stamp = _TIMESTAMP.fullmatch(token)
+        if stamp is None:
+            words.append(token)
+            continue
+        at = min(float(stamp[1]), seconds)
+        if text := text_of(words):
+            found.append(Span(start, at, text))
+        start, words = at, []
+    return found
 
 
 def _byte_alphabet() -> dict[str, int]:
