@@ -42,6 +42,7 @@ def test_a_wrong_configuration_does_not_end_the_checks(tmp_path: Path, capsys: p
     found = findings(capsys, file, "tcp://127.0.0.1:9")
     assert "did you mean 'model'" in found["configuration"]["seen"]
     assert found["configuration"]["remedy"].endswith(" config --example")
+    assert f" --config {file} check; " in found["configuration"]["remedy"]
     assert {"daemon", "packages", "unit"} <= found.keys()
 
 

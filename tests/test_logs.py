@@ -15,7 +15,7 @@ from satellite.audio.pcm import read_wav
 from satellite.errors import Stage
 from satellite.events import ChatEnd, ChatStart, RunBus, RunEnd, RunEvent, RunIdentity, RunStart, SttEnd, SttVadEnd
 from satellite.monitoring.runs import logged_runs
-from satellite.system.logs import BoundedFormatter, JournalHandler
+from satellite.system.logs import BoundedFormatter, JournalHandler, set_level
 from satellite.tasks import Background
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import until
@@ -142,3 +142,10 @@ async def test_whatever_is_heard_and_answered_is_logged_at_debug_alone(
     assert len(question) < 1200
     others = [record.getMessage() for record in caplog.records if record not in heard]
     assert not any("lights" in said or "nothing" in said for said in others)
+
+
+def test_libraries_that_report_what_the_daemon_says_itself_log_errors_alone() -> None:
+    set_level("info")
+    for name in ("zeroconf", "aioesphomeapi.connection"):
+        assert not logging.getLogger(name).isEnabledFor(logging.WARNING)
+        assert logging.getLogger(name).isEnabledFor(logging.ERROR)

@@ -21,11 +21,12 @@ _LONGEST_MESSAGE = 4000
 
 _FIELDS = ("room", "run", "stage", "code", "ms")
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-NOISY = ("httpx", "httpcore", "ollama", "zeroconf", "huggingface_hub", "filelock")
+NOISY = ("httpx", "httpcore", "ollama", "huggingface_hub", "filelock")
 """Libraries that log below warning only at debug."""
 
-REPORTED = ("aioesphomeapi",)
-"""Libraries whose warnings the daemon puts into words itself: they log errors only, but at debug.
+REPORTED = ("aioesphomeapi", "zeroconf")
+"""Libraries whose warnings the daemon puts into words itself, or that warn, with tracebacks, of networks that this
+machine does not have: they log errors only, but at debug.
 
 Even then not all: at its own debug aioesphomeapi logs every message, with new encryption keys and all audio.
 """

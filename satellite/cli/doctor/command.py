@@ -87,7 +87,7 @@ def _configured(path: Path | None) -> tuple[Config | None, Finding]:
             return None, bad(what, seen, _opened(file))
         return None, bad(what, str(error), f"ls -l {file}")
     except ConfigError as error:
-        again = "sudo systemctl reload-or-restart satellite" if unit.installed() else "satellite check"
+        again = "sudo systemctl reload-or-restart satellite" if unit.installed() else unit.command("check", path)
         remedy = f"fix it, then: {again}; every setting: {unit.command('config --example')}"
         return None, bad(what, str(error), remedy)
     return config, good(what, where)
