@@ -132,7 +132,7 @@ class Runner:
         if corpus and plan.any_of(*_BESIDE_RIVALS):
             async with self._running(python, folder) as servers:
                 first = await self._first_memory(servers, corpus)
-                await self._measure(servers, corpus, first, folder, report)
+                await self._measure(servers, corpus, first, folder, report, python)
         if "speaking" in plan.parts:
             with _noted(report):
                 report.speaking = await self._measure_speaking(python, folder)
@@ -212,11 +212,17 @@ class Runner:
         return await servers.memory()
 
     async def _measure(
-        self, servers: _Servers, corpus: Corpus, first: memory.MemoryState | None, folder: Path, report: Report
+        self,
+        servers: _Servers,
+        corpus: Corpus,
+        first: memory.MemoryState | None,
+        folder: Path,
+        report: Report,
+        python: Path | None,
     ) -> None:
         if "hearing" in self._plan.parts:
             with _noted(report):
-                report.hearing = await self._measure_hearing(servers, corpus)
+                report.hearing = await self._measure_hearing(servers.ours, corpus, python)
         if "stt" in self._plan.parts:
             for realtime in (False, True) if self._plan.realtime else (False,):
                 with _noted(report):
@@ -229,12 +235,15 @@ class Runner:
             with _noted(report):
                 report.memory = await self._measure_memory(servers, corpus, first, folder)
 
-    async def _measure_hearing(self, servers: _Servers, corpus: Corpus) -> hearing.HearingResult:
+    async def _measure_hearing(self, ours: Server, corpus: Corpus, python: Path | None) -> hearing.HearingResult:
         clips = self._chosen(corpus)
-        with self._progress("hearing, conditions") as progress:
-            return await hearing.measure(
-                Pair(servers.ours, servers.stt), corpus.name, clips, self._plan.conditions, progress
-            )
+        async with AsyncExitStack() as stack:
+            theirs = None
+            if python is not None:
+                command = rivals.speech_to_text(python, self._whisper(), self._threads, has_own_defaults=True)
+                theirs = await stack.enter_async_context(started(command))
+            with self._progress("hearing, conditions") as progress:
+                return await hearing.measure(Pair(ours, theirs), corpus.name, clips, self._plan.conditions, progress)
 
     async def _measure_speaking(self, python: Path | None, folder: Path) -> SpeakingResult:
         with self._status("speaking") as status:
