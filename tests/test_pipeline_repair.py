@@ -54,6 +54,14 @@ async def test_who_goes_on_after_the_end_is_answered_as_one(windows: int) -> Non
     assert isinstance(after[-1], RunEnd)
 
 
+async def test_who_has_gone_on_and_ended_again_in_one_piece_of_sound_is_answered_as_one() -> None:
+    model = engine({0: FIRST, SPOKEN + 5: WHOLE})
+    late = range(SPOKEN + 14, SPOKEN + 44)
+    heard = await converse(model, speech(SPOKEN), silence(14), speech(6), listens_on=True, late=late)
+    assert heard.types.count("stt-resumed") == 1
+    assert heard.remembered[-2:] == [WHOLE, f"You said {WHOLE}"]
+
+
 async def test_the_answer_is_silent_as_soon_as_the_speaker_goes_on() -> None:
     heard = await paused(25)
     went_on_at = (SPOKEN + 25) * WINDOW_SECONDS

@@ -80,8 +80,11 @@ async def converse(
     return await converse_with(stages, *said, **request)
 
 
-async def converse_with(stages: Stages, *said: bytes, **request: Any) -> Heard:
-    """Say something at the pace of a microphone, and return what came of it."""
+async def converse_with(stages: Stages, *said: bytes, late: range = range(0), **request: Any) -> Heard:
+    """Say something at the pace of a microphone, and return what came of it.
+
+    The windows of sound in `late` come together with the next one, as from a network that has stalled.
+    """
     loop = asyncio.get_running_loop()
     heard, bus, inbox = Heard(), RunBus(), AudioInbox(20)
 
@@ -90,12 +93,16 @@ async def converse_with(stages: Stages, *said: bytes, **request: Any) -> Heard:
 
     async def microphone() -> None:
         pcm = b"".join(said) + silence(200)
-        for at in range(0, len(pcm), 2 * WINDOW_SAMPLES):
+        held = b""
+        for number, at in enumerate(range(0, len(pcm), 2 * WINDOW_SAMPLES)):
             await asyncio.sleep(WINDOW_SECONDS)
             window = pcm[at : at + 2 * WINDOW_SAMPLES]
             if any(window):
                 heard.speech_ended_at = loop.time()
-            await inbox.put(window)
+            held += window
+            if number not in late:
+                await inbox.put(held)
+                held = b""
 
     run = Run(stages, bus, RunRequest("kitchen", **{"start": Stage.STT} | request), emit)
     with bus.subscribe(4096) as events:

@@ -86,14 +86,14 @@ async def test_each_command_through_ws_has_its_own_language(house: RunningDaemon
         peer = Peer(connection)
         await peer.event()
         for language, words, answer in (
-            ("fr", "Mets un minuteur de cinq minutes.", r"minuteur|appareil"),
+            ("fr", "Mets un minuteur de dix minutes.", r"minuteur|appareil"),
             ("en", "How much time is left on the timer?", r"No timers\."),
-            ("fr", "Quelle heure est-il ?", r"Il est \d\d:\d\d"),
+            ("fr", "Il est quelle heure ?", r"Il est \d\d:\d\d"),
             ("en", "What time is it?", r"\d+:\d\d [AP]M"),
             ("fr", "Annule tous les minuteurs.", r"Aucun minuteur en cours\."),
         ):
             await peer.say("listen")
-            await peer.stream(await said(house, language, words))
+            await peer.stream(await said(house, language, words) + bytes(6 * BYTES_PER_SECOND))
             run = await peer.run("end")
             assert run["stt-end"]["language"] == language, words
             assert run["chat-end"]["provider"] == "commands", run["stt-end"]["text"]

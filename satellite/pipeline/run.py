@@ -250,7 +250,8 @@ class Run:
                     await self._hear(pcm, recording)
                     if output.settled or delivery.done() or (self._hears_itself and output.sounds):
                         break
-                    if recording.turn.state is TurnState.SPEAKING or self._later_wake_word.detection:
+                    if not recording.turn.listens_on or self._later_wake_word.detection:
+                        audio.nudge()  # it may have ended again, which `_fill` sees only when it is given audio
                         return True
         audio.unread(bytes(recording.pcm[recorded:]))  # for what listens next, such as for the wake word
         return False

@@ -83,8 +83,10 @@ class TurnDetector:
         """Where in the audio the latest speech ended."""
 
         self._speech = _Speech()
+        self.listens_on = False
+        """Whether the command has ended, and nobody has gone on with it since `listen_on`."""
+
         self._held = False
-        self._listens_on = False
         self._fades = self._trails = False
         self._speech_in_row = 0.0
         self._silence_in_row = 0.0
@@ -127,7 +129,7 @@ class TurnDetector:
 
     def listen_on(self) -> None:
         """Take up the command again, which has ended, if more speech comes: its state becomes `SPEAKING`."""
-        self._listens_on = True
+        self.listens_on = True
 
     def hold(self) -> None:
         """Require the longest silence until `release` or more speech: no answer is ready yet."""
@@ -145,7 +147,7 @@ class TurnDetector:
         Speech that `fades`, which has become quiet by loudness alone, counts as silence but does not end a command.
         Silence that `trails` has a soft voice in it: the end of the command's last word, or somebody in the background.
         """
-        if self.state in (TurnState.ENDED, TurnState.NO_SPEECH) and not self._listens_on:
+        if self.state in (TurnState.ENDED, TurnState.NO_SPEECH) and not self.listens_on:
             return self.state
         self.seconds += seconds
         self._fades = is_speech and fades and self.state is TurnState.SPEAKING
@@ -163,7 +165,7 @@ class TurnDetector:
             self._speech = _Speech(seconds=self._speech_in_row)  # what was said before the onset does not count
         if self.state is TurnState.ENDED and self._speech_in_row >= _RESUMED_SECONDS:
             self.state = TurnState.SPEAKING
-            self._listens_on = False
+            self.listens_on = False
         return self.decide() if self._automatic else self.state
 
     def decide(self) -> TurnState:
