@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,9 @@ _MOST_TOKENS = 224
 """Half of the decoder's positions, as in OpenAI's `decoding.py`."""
 
 
-_TIMESTAMPS_SECONDS = 10.0
-"""Length above which a segment is decoded with timestamps, which show what of several sentences was left out."""
+_LONG_SECONDS = 10.0
+"""Length above which a segment is decoded twice, with and without timestamps: of several sentences each may leave one
+out, and timestamps show where."""
 
 _LONGER = 1.2
 """How many times as long the text of both parts must be to count."""
@@ -269,8 +270,9 @@ class WhisperTranscriber:
         """Return the words of a segment and its language, which is detected once, in the first segment."""
         decoded = self._decode(samples[start:end], language, request)
         text = self._likely_text(decoded, has_speech=spoken is not None)
-        if spoken is not None and decoded.spans and text == decoded.text:
-            return self._completed(samples, start, end, spoken, decoded, request), decoded.language
+        if spoken is not None and end - start > _LONG_SECONDS * RATE:
+            timed = self._timed_text(samples, start, end, spoken, decoded.language, request)
+            text = timed if len(timed) > len(text) else text
         cut = None if spoken is None else pause_before_lost_words(spoken, start, end, text)
         if cut is not None:
             parts = [self._decode(samples[at:to], decoded.language, request) for at, to in ((start, cut), (cut, end))]
@@ -278,16 +280,22 @@ class WhisperTranscriber:
             text = joined if len(joined) > _LONGER * len(text) else text
         return text, decoded.language
 
-    def _completed(
+    def _timed_text(
         self,
         samples: "NDArray[np.float32]",
         start: int,
         end: int,
         spoken: list[bool],
-        decoded: Decoded,
+        language: str,
         request: "_Request",
     ) -> str:
-        """Return the words of a segment with those of the stretches of speech that its text left out."""
+        """Return the words of a segment by its timestamps, with those of the speech that they leave without text.
+
+        Empty where it is not to be trusted.
+        """
+        decoded = self._decode(samples[start:end], language, replace(request, has_timestamps=True))
+        if self._likely_text(decoded, has_speech=True) != decoded.text:
+            return ""
         spans = list(decoded.spans)
         for begin, stop in without_text(spoken, start, end, [(span.start, span.end) for span in decoded.spans]):
             part = self._decode(samples[begin:stop], decoded.language, request)
@@ -329,20 +337,19 @@ class WhisperTranscriber:
         window = np.zeros((1, mel.shape[0], frames), np.float32)
         window[0, :, : mel.shape[1]] = mel[:, :frames]
         encoded = self._whisper.encode(self._storage(window))
-        seconds = len(samples) / RATE
         # Again between the two networks: usually the speaker has continued, and the longer command is waiting.
         self._stop_if_abandoned(request)
         if language is None:
             language = likeliest(self._whisper.detect_language(encoded)[0], self._spoken)
         # Without a limit, a loop goes on to the 448th position, for seconds.
-        most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * seconds) + _SPARE_TOKENS)
-        decoded = self._generated(encoded, language, (), most_tokens, seconds)
+        most_tokens = min(_MOST_TOKENS, int(_TOKENS_PER_SECOND * len(samples) / RATE) + _SPARE_TOKENS)
+        decoded = self._generated(encoded, language, request, most_tokens)
         if decoded.repetitive and self._settings.beam_size > 1:
             # In a short window a beam finds a sentence said twice likelier than one that ends; greedy decoding ends it.
-            decoded = self._generated(encoded, language, (), most_tokens, seconds, greedy=True)
+            decoded = self._generated(encoded, language, request, most_tokens, greedy=True)
         if request.vocabulary and decoded.log_probability < _UNSURE_LOG_PROBABILITY:
             # A hint pulls every text towards its words, so it is asked only about a doubtful one, for a name.
-            hinted = self._generated(encoded, language, request.vocabulary, most_tokens, seconds)
+            hinted = self._generated(encoded, language, request, most_tokens, hinted=True)
             is_better = hinted.log_probability > decoded.log_probability and not hinted.repetitive
             if is_better and hinted.names(request.vocabulary) > decoded.names(request.vocabulary):
                 return hinted
@@ -352,15 +359,14 @@ class WhisperTranscriber:
         self,
         encoded: Any,
         language: str,
-        vocabulary: Sequence[str],
+        request: "_Request",
         most_tokens: int,
-        seconds: float,
         *,
         greedy: bool = False,
+        hinted: bool = False,
     ) -> Decoded:
-        """Return the text of `seconds` of sound that was encoded, with `vocabulary` as a hint."""
-        has_timestamps = seconds > _TIMESTAMPS_SECONDS
-        prompt = self._prompt(language, vocabulary, has_timestamps=has_timestamps)
+        """Return the text of what was encoded, perhaps with the vocabulary as a hint."""
+        prompt = self._prompt(language, request.vocabulary if hinted else (), has_timestamps=request.has_timestamps)
         result = self._whisper.generate(
             encoded,
             [prompt],
@@ -373,7 +379,7 @@ class WhisperTranscriber:
             suppress_tokens=[-1],
         )[0]
         tokens = result.sequences[0]
-        spans = spans_of(tokens, seconds) if has_timestamps else ()
+        spans = spans_of(tokens, FULL_WINDOW_SECONDS) if request.has_timestamps else ()
         capped = len(tokens) >= most_tokens
         return Decoded(text_of(tokens), language, result.scores[0], result.no_speech_prob, capped, spans)
 
@@ -400,6 +406,7 @@ class WhisperTranscriber:
 @dataclass(frozen=True, slots=True)
 class _Request:
     vocabulary: Sequence[str]
+    has_timestamps: bool = False
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits any more: the thread cannot be cancelled, and looks at it between steps of the network."""
 

@@ -109,6 +109,8 @@ class EspeakBridge:
             if "clauses" in answer:
                 return [(phonemes, mark, is_end) for phonemes, mark, is_end in answer["clauses"]]
             failed = answer["failed"]
+            if answer.get("ended"):
+                self.end()
         raise TextToSpeechError(f"espeak cannot read '{shown(text)}': {failed}")
 
     def end(self) -> None:
@@ -154,7 +156,10 @@ class EspeakProcess:
         return self._process.poll() is None
 
     def ask(self, voice: str, text: str) -> dict[str, Any]:
-        """Return `clauses` or why it `failed`. Raises `OSError` or `ValueError`, after which it is to be ended."""
+        """Return `clauses` or why it `failed`. Raises `OSError` or `ValueError`.
+
+        It is to be ended after that, and where it says that it has `ended`.
+        """
         self._socket.sendall(json.dumps({"voice": voice, "text": text}).encode() + b"\n")
         line = self._answers.readline(_MOST_ANSWER_BYTES)
         if not line:

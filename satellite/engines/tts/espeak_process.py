@@ -3,8 +3,9 @@
 Run by its path and isolated, so that it imports nothing but piper-tts's bridge to espeak; its arguments are the folder
 of piper-tts, and the voice that most texts are for. Each line of standard input, a socket, is a JSON object with a
 `voice` and a `text`, and is answered by one with the `clauses`, or why it `failed`. A fork that waits for the line
-reads it, answers and ends: whatever a text does to it, the next is read with sound memory. The program ends when its
-standard input does, that is, with the daemon.
+reads it, answers and ends: whatever a text does to it, the next is read with sound memory. Where a fork ends without an
+answer, the program says that it has `ended`, and ends; otherwise it ends when its standard input does, that is, with
+the daemon.
 """
 
 import json
@@ -40,9 +41,11 @@ def main() -> None:
     bridge.initialize(str(Path(folder, "espeak-ng-data")))
     with suppress(RuntimeError):  # unknown: each text for it says so
         bridge.set_voice(voice)  # forks have its dictionary
-    while (status := _status_of_fork(bridge, answers)) != _NO_MORE:
-        if status:
-            os.write(answers, _line(failed=f"espeak ended with status {status}"))
+    while not (status := _status_of_fork(bridge, answers)):
+        pass
+    if status != _NO_MORE:
+        # Perhaps it had no text yet: then this is no answer, and another text must not be asked about here.
+        os.write(answers, _line(failed=f"espeak ended with status {status}", ended=True))
 
 
 def _status_of_fork(bridge: Any, answers: int) -> int:
