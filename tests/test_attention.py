@@ -25,7 +25,7 @@ HOUSE: dict[str, Any] = {
     "stage": StageStatus("stt", "ready", ""),
     "provider": ProviderStatus("ollama", "m", "warm", Tone.GOOD, True, "answers", 1.0, leaves_house=False),
     "responder": ResponderStatus("home_assistant", "ready", True, "answers"),
-    "room": RoomStatus("kitchen", "", None, LinkState.CONNECTED, "kitchen is connected", "", 1.0, 0, Capabilities()),
+    "room": RoomStatus("kitchen", "", None, LinkState.CONNECTED, "connected", "", 1.0, 0, Capabilities()),
 }
 
 

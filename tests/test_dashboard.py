@@ -57,7 +57,7 @@ def test_a_house_in_trouble(browser: Browser, url: str) -> None:
         "room": "bath",
         "area": None,
         "state": "off",
-        "message": "bath is gone",
+        "message": "gone",
         "doing": "",
         "since_seconds": 340.0,
     }
@@ -81,7 +81,7 @@ def test_a_house_in_trouble(browser: Browser, url: str) -> None:
         expect(gpu).to_contain_text("1.0 of 16.0 GiB")
         meters = [gpu.get_by_label(name).evaluate("meter => meter.value") for name in ("Busy", "Memory")]
         assert meters == [0.5, 1 / 16]
-        expect(page.locator("#rooms")).to_contain_text("Bath is gone (for 5 min)")
+        expect(page.locator("#rooms")).to_contain_text("Gone (for 5 min)")
         expect(page.locator("#glance")).to_contain_text("0 of 1")
 
 

@@ -126,7 +126,7 @@ async def test_what_keeps_the_room_silent_is_said_and_it_stays(
         assert await rooms(file, *words, "--room", "a", "--address", free.uri) == 1
         assert "a is connected, but not heard: " in capsys.readouterr().err
         assert await rooms(file, *words, "--room", "b", "--address", held.uri) == 1
-        assert "b is held: b belongs to another server" in capsys.readouterr().err
+        assert "b is held: it belongs to another server" in capsys.readouterr().err
     assert [room.name for room in loader.load(file).rooms] == ["a", "b"]
 
 

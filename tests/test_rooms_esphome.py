@@ -38,7 +38,7 @@ async def test_a_device_is_connected_encrypted_or_plain(tmp_path: Path, key: byt
     async with EsphomeDevice(key=key) as device, house() as home, home.room(device, **settings) as room:
         assert room.state is LinkState.CONNECTED, room.summary
         assert device.claimed
-        assert room.status().message == "kitchen is connected"
+        assert room.status().message == "connected"
     await until(lambda: not device.claimed)
 
 
@@ -313,7 +313,7 @@ async def test_a_device_may_be_named() -> None:
         async with home.room(device, uri=f"esphome://localhost:{device.port}") as room:
             assert room.state is LinkState.CONNECTED
         async with home.room(device, uri="esphome://nobody.invalid") as room:
-            assert room.summary == "kitchen: nobody.invalid is unknown in the network; is it switched on?"
+            assert room.summary == "nobody.invalid is unknown in the network; is it switched on?"
 
 
 @pytest.mark.slow
@@ -327,9 +327,9 @@ def test_a_device_fetches_where_it_is_reached_at_a_link_local_address_and_where_
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        *["fe80::1%lo http://127.0.0.1 kitchen is connected"] * 2,
-        "127.0.0.2 http://127.0.0.1 voice is connected",
-        "127.0.0.3 http://127.0.0.1 voice is connected",
+        *["fe80::1%lo http://127.0.0.1 connected"] * 2,
+        "127.0.0.2 http://127.0.0.1 connected",
+        "127.0.0.3 http://127.0.0.1 connected",
     ]
 
 

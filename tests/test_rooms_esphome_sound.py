@@ -253,7 +253,7 @@ async def test_a_bare_speaker_says_that_it_plays_nothing_but_answers(tmp_path: P
     async with device, house(scheduler=TimerScheduler(tmp_path)) as home, home.room(device) as room:
         assert room.current is not None
         assert (room.current.ringing is not None, room.capabilities.rings) == (shows_timers, shows_timers)
-        status = "kitchen is connected; it plays nothing but answers, since it has no media player"
+        status = "connected; it plays nothing but answers, since it has no media player"
         assert (room.status().message, room.status().heard) == (status, False)
         failed = await Hub([], home.context, [room]).announce([], seconds_of_noise(1))
         reason = "the device in kitchen has no media player, and plays nothing but answers"

@@ -319,7 +319,7 @@ async def test_a_device_that_never_fetches_does_not_hold_up_the_room() -> None:
         device.never_fetches = False
         await until(lambda: device.state is State.IDLE)
         await turn(device)
-        assert room.status().message == "kitchen is connected"
+        assert room.status().message == "connected"
         assert device.heard[-1].seconds > 4
 
 

@@ -147,7 +147,7 @@ class BrowserRoom(BaseRoom):
     def __init__(
         self, page: Page, settings: BrowserRoomSettings, context: RoomContext, modes: RoomModes, address: str
     ) -> None:
-        super().__init__(settings, settings.uri, f"{settings.name} is connected from {address}")
+        super().__init__(settings, settings.uri, f"connected from {address}")
         self.state = LinkState.CONNECTED
         self.modes = modes
         self.device = PageDevice(page, settings, context, modes)

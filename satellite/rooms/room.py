@@ -156,14 +156,17 @@ class BaseRoom(ABC):
         """Keep it connected, and hold conversations there, until cancelled."""
 
     def become(self, state: LinkState, summary: str, *, log: bool = True) -> None:
-        """Change to a state, described by `summary`; a change of the state is logged, a new summary is not."""
+        """Change to a state, described by `summary` without the room's name.
+
+        A change of the state is logged, a new summary is not.
+        """
         changed = state is not self.state
         self.state, self.summary = state, summary
         if changed:
             self.since = time.monotonic()
         if changed and log:  # once for each change: a satellite that is switched off is dialled for days
             level = logging.INFO if state is LinkState.CONNECTED else logging.WARNING
-            _LOGGER.log(level, "room %s", summary, extra={"room": self.settings.name})
+            _LOGGER.log(level, "room %s: %s", self.settings.name, summary, extra={"room": self.settings.name})
 
     async def announce(self, sound: SharedSound) -> None:
         """See `Conversation.announce`."""
@@ -204,7 +207,7 @@ class BaseRoom(ABC):
     @property
     def _conversation(self) -> Conversation:
         if self.current is None:
-            raise DaemonUnreachable(self.summary, code="room-unreachable")
+            raise DaemonUnreachable(f"{self.settings.name}: {self.summary}", code="room-unreachable")
         return self.current
 
     def status(self) -> RoomStatus:

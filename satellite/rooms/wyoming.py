@@ -44,7 +44,7 @@ class WyomingRoom(BaseRoom):
     capabilities = WyomingDevice.capabilities
 
     def __init__(self, settings: WyomingRoomSettings, context: RoomContext) -> None:
-        super().__init__(settings, settings.uri, f"{settings.name} is being dialled")
+        super().__init__(settings, settings.uri, "being dialled")
         self._context = context
         self._faults = Faults()
         self._timers: Supervised | None = None
@@ -76,7 +76,7 @@ class WyomingRoom(BaseRoom):
         except DaemonUnreachable as error:
             there = isinstance(error.__cause__, ConnectionRefusedError)
             hint = "the machine is on, its satellite is not running" if there else "is it switched on?"
-            self.become(LinkState.OFF, f"{self.settings.name}: {error}; {hint}")
+            self.become(LinkState.OFF, f"{error}; {hint}")
             return
         device = WyomingDevice(connection, self.settings, self._context, self.modes)
         pings = self._context.stages.background.run(f"ping {self.settings.name}", lambda: self._ping(connection))
@@ -84,7 +84,7 @@ class WyomingRoom(BaseRoom):
         try:
             await self._serve(connection, device)
         except (SatelliteError, ConnectionError) as error:
-            self.become(LinkState.OFF, f"{self.settings.name} is gone: {error}; it is dialled again")
+            self.become(LinkState.OFF, f"gone: {error}; it is dialled again")
         finally:
             if self._device is not None and time.monotonic() - began >= _STEADY_SECONDS:
                 self._backoff.reset()
@@ -101,7 +101,7 @@ class WyomingRoom(BaseRoom):
         if self._device is not None:
             self._ours_until = time.monotonic()
         if self.state is LinkState.CONNECTED:  # cancelled, or failed: then the supervisor of this task logs it
-            self.become(LinkState.OFF, f"{self.settings.name} is disconnected; the log says why", log=False)
+            self.become(LinkState.OFF, "disconnected; the log says why", log=False)
         self._device = self._timers = None
         await device.close()
         await end_tasks(*tasks)
@@ -161,21 +161,21 @@ class WyomingRoom(BaseRoom):
         if (ringing := device.conversation.ringing) is not None:
             self._timers = self._context.stages.background.run(f"timers {self.settings.name}", ringing.run)
         await device.conversation.restore()
-        self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
+        self.become(LinkState.CONNECTED, "connected")
 
     def _note_end(self, *, described: bool, claimed: bool) -> None:
         """Report the end of a connection; a satellite that describes itself and ends it there has another server."""
         if claimed:
-            self.become(LinkState.OFF, f"{self.settings.name} has hung up; it is dialled again")
+            self.become(LinkState.OFF, "it has hung up, and is dialled again")
         elif described and time.monotonic() - self._ours_until < _FORGETFUL_SECONDS:
-            self.become(LinkState.OFF, f"{self.settings.name} still holds the lost connection; it is dialled again")
+            self.become(LinkState.OFF, "it still holds the lost connection, and is dialled again")
         elif described:
             self.become(
                 LinkState.HELD,
-                f"{self.settings.name} belongs to another server, such as Home Assistant: remove it there, or here",
+                "it belongs to another server, such as Home Assistant: remove it there, or here",
             )
         else:
-            self.become(LinkState.OFF, f"{self.settings.name} hung up at once")
+            self.become(LinkState.OFF, "it hung up at once")
 
 
 def _heartbeat(satellite: Mapping[str, object]) -> Ping | Describe:

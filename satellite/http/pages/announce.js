@@ -2,7 +2,7 @@
 
 import { json } from "./api.js";
 import { byId, element, keep, say, tone } from "./dom.js";
-import { counted, listed, sentenceOf, stateName, unnamed } from "./format.js";
+import { counted, listed, sentenceOf, stateName } from "./format.js";
 
 export class Announce {
   constructor() {
@@ -48,7 +48,7 @@ export class Announce {
   #report(heard, failed) {
     const sentences = heard.length ? [`Heard in ${listed(heard)}.`] : [];
     for (const [room, why] of Object.entries(failed)) {
-      sentences.push(`Not heard in ${room}. ${sentenceOf(unnamed(why, room))}`);
+      sentences.push(`Not heard in ${room}. ${sentenceOf(why)}`);
     }
     say(byId("announce-result"), sentences.join(" "));
     tone(byId("announce-result"), Object.keys(failed).length ? "bad" : "good");

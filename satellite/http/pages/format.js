@@ -55,9 +55,6 @@ export function listed(names) {
   return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
-/** Return `text` without the name in front, which is shown beside it. */
-export const unnamed = (text, name) => (text.startsWith(`${name}: `) ? text.slice(name.length + 2) : text);
-
 /** Return `text` as a sentence of its own. */
 export const sentenceOf = (text) => (/[.!?…]$/.test(text.trim()) ? capital(text.trim()) : `${capital(text.trim())}.`);
 

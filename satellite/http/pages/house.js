@@ -1,7 +1,7 @@
 // The overview: rooms, chat model, engines, graphics cards.
 
 import { byId, element, fillEntry, keep, makeEntry, say, show, tone } from "./dom.js";
-import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateName, unnamed, unstopped } from "./format.js";
+import { capital, counted, gib, median, moment, roughly, sentenceOf, span, stateName, unstopped } from "./format.js";
 import { fillControls, makeControls } from "./room_controls.js";
 
 const STAGES = {
@@ -93,7 +93,7 @@ function showAttention(troubles) {
   keep(byId("troubles"), troubles, (one) => `${one.what} ${one.cure}`, makeTrouble, (node, one) => {
     const [what, text, cure] = node.children;
     say(what, capital(one.what));
-    say(text, sentenceOf(unnamed(one.text, one.what.replace(/^room /, ""))));
+    say(text, sentenceOf(one.text));
     say(cure.lastElementChild, one.cure);
   });
 }
@@ -134,12 +134,12 @@ function fillRoom(entry, room, rooms) {
   const isHere = room.state === "connected";
   const sounds = SOUNDING[room.sounding];
   const doing = sounds ?? DOING[room.doing] ?? capital(room.doing);
-  const unusual = isHere && !/is connected$/.test(room.message ?? "");
+  const unusual = isHere && room.message !== "connected";
   fillEntry(entry, {
     title: room.area && room.area.toLowerCase() !== room.room.toLowerCase() ? `${room.room} · ${room.area}` : room.room,
     pill: isHere ? doing : stateName(room.state),
     pillTone: !isHere ? room.tone : sounds || BUSY.includes(room.doing) ? "busy" : room.doing === "error" ? "bad" : "good",
-    message: isHere ? (unusual ? capital(room.message ?? "") : "") : `${capital(unnamed(room.message ?? "", room.room))} (for ${roughly(room.since_seconds)})`,
+    message: isHere ? (unusual ? capital(room.message ?? "") : "") : `${capital(room.message ?? "")} (for ${roughly(room.since_seconds)})`,
   });
 }
 

@@ -278,7 +278,7 @@ class Room {
     say(byId("talk-label"), UNDER_WAY.includes(state) ? stop : talk);
     const waits = state === "starting" && !this.#linked;
     say(byId("link"), this.#linked ? linked : waits ? linking : unlinked);
-    tone(byId("link"), this.#linked ? "good" : waits ? "wait" : "bad");
+    tone(byId("link"), this.#linked ? "good" : waits ? "wait" : state === "off" ? "calm" : "bad");
     const muted = this.#settings.get("muted");
     byId("mute").setAttribute("aria-pressed", String(muted));
     say(byId("mute-label"), muted ? unmute : mute);

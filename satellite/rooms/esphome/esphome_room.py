@@ -80,7 +80,7 @@ class EsphomeRoom(BaseRoom):
         mdns: SharedMdns | None = None,
     ) -> None:
         """Drive the device of `settings`; where these name its `mac`, it may dial `incoming`. Names need `mdns`."""
-        super().__init__(settings, settings.uri, f"{settings.name} is being dialled")
+        super().__init__(settings, settings.uri, "being dialled")
         self._context = context
         self._incoming = incoming
         self._mdns = mdns or SharedMdns()
@@ -100,11 +100,11 @@ class EsphomeRoom(BaseRoom):
             try:
                 await self._keep()
             except LinkTrouble as trouble:
-                self.become(trouble.state, f"{self.settings.name}: {trouble}")
+                self.become(trouble.state, str(trouble))
             except ProtocolError as error:
-                self.become(LinkState.NO_SATELLITE, f"{self.settings.name}: {error}; is the port right?")
+                self.become(LinkState.NO_SATELLITE, f"{error}; is the port right?")
             except SatelliteError as error:
-                self.become(LinkState.OFF, f"{self.settings.name}: {error}; is it switched on?")
+                self.become(LinkState.OFF, f"{error}; is it switched on?")
             await asyncio.sleep(self._backoff.next())
 
     def status(self) -> RoomStatus:
@@ -145,7 +145,7 @@ class EsphomeRoom(BaseRoom):
                     raise LinkTrouble(LinkState.OFF, "what it says cannot be understood; it is dialled again")
                 else:
                     where = host_and_port(host, port)
-                    self.become(LinkState.OFF, f"{self.settings.name}: {where} cannot be reached; is it switched on?")
+                    self.become(LinkState.OFF, f"{where} cannot be reached; is it switched on?")
 
     def _accepting(self, key: str) -> "Callable[[ReconnectLogic], Callable[[], None]] | None":
         """Return what accepts the connections of a device that may dial the daemon; None where it may not."""
@@ -223,7 +223,7 @@ class EsphomeRoom(BaseRoom):
             self._device = None
             if self.state in (LinkState.CONNECTED, LinkState.HELD):
                 # Else it was let go, or what failed is logged.
-                self.become(LinkState.OFF, f"{name} is gone; it is dialled again", log=session.lost.is_set())
+                self.become(LinkState.OFF, "gone; it is dialled again", log=session.lost.is_set())
             for task in tasks:  # before anything is awaited: this room may be cancelled meanwhile
                 task.task.cancel()
             if device is not None:
@@ -264,8 +264,8 @@ class EsphomeRoom(BaseRoom):
         if not await device.choose_wake_words() and self.settings.wake_words != ():
             self.become(
                 LinkState.HELD,
-                f"{self.settings.name} belongs to another server, such as Home Assistant: disable its Assist satellite "
-                "there; or it has no wake words, which wake_words: [] says",
+                "it belongs to another server, such as Home Assistant: disable its Assist satellite there; "
+                "if it has no wake words, configure wake_words: []",
             )
             return
         await self._welcome(device)
@@ -275,7 +275,7 @@ class EsphomeRoom(BaseRoom):
         self.capabilities = device.capabilities
         self.reconnections += self._was_connected
         self._was_connected = True
-        self.become(LinkState.CONNECTED, f"{self.settings.name} is connected")
+        self.become(LinkState.CONNECTED, "connected")
         await device.restore()
 
     async def _keep_claimed(self, device: "EsphomeDevice") -> None:

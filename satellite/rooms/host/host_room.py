@@ -57,7 +57,7 @@ class HostRoom(BaseRoom):
         speaker: SoundDeviceSettings,
         context: RoomContext,
     ) -> None:
-        super().__init__(settings, "local", f"{settings.name} is being opened")
+        super().__init__(settings, "local", "being opened")
         self.speaker = HostSpeaker(speaker, settings.lead_in_seconds)
         self.capabilities = Capabilities(speaker=speaker.given)
         self._device = HostDevice(self.speaker, self.capabilities)
@@ -125,10 +125,10 @@ class HostRoom(BaseRoom):
         while True:
             try:
                 await self._hear_once()
-                self.become(LinkState.CONNECTED, f"{self.settings.name}: the recording is over")
+                self.become(LinkState.CONNECTED, "the recording is over")
                 rest = float("inf")
             except (SatelliteError, OSError) as error:
-                self.become(LinkState.OFF, f"{self.settings.name} hears nothing: {error}")
+                self.become(LinkState.OFF, f"it hears nothing: {error}")
                 rest = self._backoff.next()
             # A command that was being spoken ends by silence, as it would if the room had fallen silent.
             async with aclosing(silence(rest)) as blocks:
@@ -141,7 +141,7 @@ class HostRoom(BaseRoom):
             async for pcm in blocks:
                 if self.state is not LinkState.CONNECTED:
                     self.reconnections += self.state is LinkState.OFF
-                    self.become(LinkState.CONNECTED, f"{self.settings.name} hears")
+                    self.become(LinkState.CONNECTED, "it hears")
                 heard_seconds += seconds_of(pcm)
                 if heard_seconds >= _STEADY_SECONDS:
                     self._backoff.reset()
