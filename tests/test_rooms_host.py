@@ -52,7 +52,7 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
         assert "Paris" in await transcribed(daemon, read_wav(said))
         status = room.status()
         assert (status.room, status.area, status.state) == ("study", "Study", "connected")
-        assert status.message == "study: the recording is over"
+        assert status.message == "the recording is over"
 
 
 @pytest.mark.models
@@ -98,8 +98,10 @@ async def test_a_microphone_comes_back(
         assert room.reconnections == 1
         hub = Hub((), RoomContext(daemon.daemon._stages, daemon.daemon.bus, Arbiter(0.3)), [room])
         assert await hub.announce([], SharedSound.complete(VOICE, SECOND)) == {"study": "study has no speaker"}
-    logged = [record.message for record in caplog.records if "study hears" in record.message]
-    assert [message.split(":")[0] for message in logged] == [f"room study hears{how}" for how in ("", " nothing", "")]
+    logged = [record.message for record in caplog.records if "study: it hears" in record.message]
+    assert [":".join(message.split(":")[:2]) for message in logged] == [
+        f"room study: it hears{how}" for how in ("", " nothing", "")
+    ]
 
 
 @pytest.mark.virtual_clock
