@@ -17,7 +17,7 @@ from satellite.system import logs
 from tests.driven_rooms import spoken
 from tests.http_daemon import client
 from tests.hub_server import WHISPER, HubServer
-from tests.running_daemon import RunningDaemon
+from tests.running_daemon import CLEAR_VOICE, RunningDaemon
 from tests.virtual_clock import VirtualClockLoop
 from tests.waiting import PATIENCE_SECONDS
 
@@ -116,7 +116,7 @@ def daemon(models_directory: Path) -> Iterator[RunningDaemon]:
     """A daemon with the demo models and the embedded defaults, but for a voice that always sounds the same."""
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-        "tts: {noise_scale: 0, noise_w_scale: 0}\nhttp: {requests_per_minute: 100000}\n"
+        f"{CLEAR_VOICE}http: {{requests_per_minute: 100000}}\n"
         "deadlines: {load_seconds: 200, stt_seconds: 100, tts_seconds: 100, chat_first_token_seconds: 100,"
         " chat_gap_seconds: 60}"
     )
@@ -151,3 +151,10 @@ def ai(daemon: RunningDaemon) -> Iterator["openai.OpenAI"]:
 def question(daemon: RunningDaemon) -> bytes:
     """“What is the capital of France?”, spoken, and silence."""
     return asyncio.run(spoken(daemon, "What is the capital of France?"))
+
+
+@pytest.fixture(scope="session")
+def story(daemon: RunningDaemon) -> bytes:
+    """A spoken command whose answer is long, and a second of silence."""
+    text = "Tell me a long story about a ship, please. Do not stop before it has come to its end."
+    return asyncio.run(spoken(daemon, text, quiet_seconds=1))

@@ -21,7 +21,7 @@ from satellite.config.settings import Config
 from satellite.wire import client as our_client
 from tests.doubles.http import script
 from tests.doubles.ollama import Fault
-from tests.running_daemon import DATA, RunningDaemon
+from tests.running_daemon import CLEAR_VOICE, DATA, RunningDaemon
 from tests.running_ollama import Ollama
 from tests.waiting import PATIENCE_SECONDS
 from tests.wyoming_client import Client, connect, sound, types
@@ -70,7 +70,7 @@ def configured(models: Path, url: str, more: str) -> Config:
     """Return a configuration with Ollama at `url` as the first provider."""
     return parse(
         f"models: {{directory: {models}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-        f"tts: {{noise_scale: 0, noise_w_scale: 0}}\nkeepalive: {{interval_seconds: 0.1}}\n"
+        f"{CLEAR_VOICE}keepalive: {{interval_seconds: 0.1}}\n"
         f"chat:\n  providers:\n    - {{type: ollama, url: '{url}', model: smollm2}}\n{more}"
     )
 

@@ -23,7 +23,7 @@ from tests.doubles.home_assistant import Fault, HomeAssistantServer
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import NABU, PAUSE, spoken, understood
 from tests.home import SILENT
-from tests.running_daemon import DATA, RunningDaemon, on_loop_of
+from tests.running_daemon import CLEAR_VOICE, DATA, RunningDaemon, on_loop_of
 from tests.waiting import until
 from tests.wyoming_client import connect
 
@@ -106,7 +106,7 @@ def house(models_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             stack.enter_context(portal.wrap_async_context_manager(one))
         config = parse(
             f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
-            f"tts: {{noise_scale: 0, noise_w_scale: 0}}\nendpoint: {{no_speech_seconds: 2.5}}\n"
+            f"{CLEAR_VOICE}endpoint: {{no_speech_seconds: 2.5}}\n"
             f"commands: {{state_directory: {world.state}}}\n"
             f"home_assistant: {{url: '{world.home.url}', token: secret, deadline_seconds: 0.5}}\n"
             f"rooms:\n  - {{name: kitchen, uri: '{world.kitchen.uri}'}}\n"

@@ -28,7 +28,7 @@ from satellite.wire.server import AllowedNetworks, Server
 from tests.assist_satellite import Assist
 from tests.driven_rooms import NABU, PAUSE, QUESTION, transcribed
 from tests.host_room import QUIETLY, Mouth, living, sound_seconds, speaking
-from tests.running_daemon import RunningDaemon, on_loop_of
+from tests.running_daemon import CLEAR_VOICE, RunningDaemon, on_loop_of
 from tests.waiting import PATIENCE_SECONDS, until
 from tests.wyoming_client import connect
 
@@ -256,7 +256,7 @@ def test_the_daemon_serves_it(models_directory: Path, tmp_path: Path) -> None:
     config = parse(
         f"models: {{directory: {models_directory}}}\nzeroconf: {{enabled: false}}\nwyoming: {{host: 127.0.0.1}}\n"
         f"microphone: {{file: {quiet}}}\nspeaker: {{file: {said}}}\nhost_room: {{name: study}}\n"
-        "home_assistant_satellite: {enabled: true}\ntts: {noise_scale: 0, noise_w_scale: 0}"
+        f"home_assistant_satellite: {{enabled: true}}\n{CLEAR_VOICE}"
     )
 
     async def use(running: RunningDaemon) -> None:
