@@ -1,5 +1,6 @@
 """Chromium for tests of the dashboard: how it is found and started, and what is done with a page."""
 
+import base64
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from satellite.audio.encoding import wav
+from satellite.audio.pcm import CANONICAL
 from tests.relay import Relay
 from tests.running_daemon import RunningDaemon
 from tests.waiting import PATIENCE_SECONDS
@@ -20,6 +23,9 @@ ELSEWHERE = "house.example"
 
 PHONE: ViewportSize = {"width": 360, "height": 740}
 DESK: ViewportSize = {"width": 1280, "height": 900}
+
+SCRIPTED = "scripted_microphone.js"
+"""Given to `opened`, makes a microphone that hears nothing but what `say` says."""
 
 expect.set_options(timeout=1000 * PATIENCE_SECONDS)
 
@@ -94,6 +100,11 @@ def relayed(daemon: RunningDaemon) -> Iterator[Relay]:
         yield relay
     finally:
         daemon.call(relay.close())
+
+
+def say(page: Page, *sounds: bytes) -> None:
+    """Say canonical audio to the page's scripted microphone."""
+    page.evaluate("speak", base64.b64encode(wav(b"".join(sounds), CANONICAL)).decode())
 
 
 def ask(page: Page, text: str) -> str:

@@ -5,7 +5,9 @@ import re
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, WebSocket, expect
 
@@ -13,11 +15,11 @@ from satellite.audio.pcm import BYTES_PER_SECOND, RATE
 from satellite.config.rooms import RoomSettings, SpeakerSettings
 from satellite.monitoring.status import as_json
 from satellite.rooms.device import Capabilities
-from tests.browser import DESK, ELSEWHERE, PHONE, ask, become, opened, running
+from tests.browser import DESK, ELSEWHERE, PHONE, SCRIPTED, ask, become, opened, running, say
 from tests.doubles.satellite import ScriptedSatellite
 from tests.driven_rooms import added_rooms
 from tests.house import ScriptedHouseRoom
-from tests.http_daemon import QUESTION, TOKEN, serving
+from tests.http_daemon import QUESTION, TIME, TOKEN, last_run, serving
 from tests.running_daemon import RunningDaemon
 from tests.test_status import STATE
 from tests.waiting import eventually
@@ -26,8 +28,9 @@ pytestmark = pytest.mark.models
 
 
 @pytest.fixture(scope="module")
-def browser(question: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(question: bytes, story: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """One browser for all tests here; it hears a question and just enough silence for its end to be heard."""
+    del story  # made before: Playwright runs an event loop in this thread
     path = tmp_path_factory.mktemp("microphone") / "question.wav"
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
@@ -101,9 +104,9 @@ def test_talking(browser: Browser, url: str) -> None:
         heard = ""
         while "capital of France" not in heard:  # a browser on a busy machine loses pieces of what the microphone hears
             page.get_by_role("button", name="Talk").click()
-            for state in ("Listening", "Answering", "Ready"):
-                become(page, state)
-            heard = page.locator("#log .said.you").last.inner_text()
+            become(page, "Listening")
+            become(page, "Ready")
+            heard = "".join(page.locator("#log .said.you").all_inner_texts()[-1:])
         answer = page.locator("#log .said.house .said-text").last.inner_text()
         assert "Paris" in answer
         assert sizes["framesent"] > BYTES_PER_SECOND
@@ -115,24 +118,64 @@ def test_talking(browser: Browser, url: str) -> None:
         expect(run.locator(".run-figure")).to_contain_text("to the first sound")
         stages = run.locator(".stage").evaluate_all("bars => bars.map((bar) => bar.dataset.stage)")
         assert stages == ["listen", "stt", "chat", "tts"]
-        places = "bars => bars.map((bar) => [bar.getBoundingClientRect().x, bar.getBoundingClientRect().width])"
-        bars = run.locator(".stage").evaluate_all(places)
-        assert all(width >= 3 for _, width in bars)
-        assert bars == sorted(bars, key=lambda bar: bar[0])
         run.locator("summary").press("Enter")
         expect(run.locator(".facts")).to_contain_text(answer)
         expect(run.get_by_role("row").filter(has_text="Speech to text")).to_contain_text(re.compile(r"\d m?s"))
 
 
-def test_speaking_interrupts_the_answer(browser: Browser, url: str) -> None:
-    with opened(browser, url) as page:
+def test_the_stages_of_runs_share_an_axis(browser: Browser, url: str, http: httpx.Client) -> None:
+    assert http.post("/chat", json=TIME).status_code == 200
+
+    def spoken_run(number: int, wait_ms: int) -> dict[str, Any]:
+        ends = {"listen": 1500, "stt": 1600, "chat": 1500 + wait_ms - 50, "tts": 1500 + wait_ms + 1000}
+        starts = {"listen": 0, "stt": 1400, "chat": 1600, "tts": 1500 + wait_ms - 100}
+        stages = [{"name": name, "start_ms": starts[name], "end_ms": ends[name]} for name in ends]
+        marks = {"speech_end_ms": 1500, "first_audio_ms": 1500 + wait_ms}
+        began = f"2026-12-01T10:00:0{number}+00:00"
+        return {**last_run(http), "id": str(number), "began": began, "total_ms": 9000, "stages": stages, "marks": marks}
+
+    runs = [spoken_run(number, wait_ms) for number, wait_ms in enumerate((400, 400, 400, 20_000), 1)]
+    with opened(browser, url, viewport=DESK) as page:
+        page.route("**/runs?*", lambda route: route.fulfill(json={"runs": runs}))
+        page.reload()
+        expect(page.locator("#runs > li")).to_have_count(len(runs))
+        places = """bars => bars.filter((bar) => !bar.hidden).map((bar) => {
+            const { x, width } = bar.getBoundingClientRect();
+            return [x, width, bar.dataset.stage, bar.classList.contains("cut-right")];
+        })"""
+        slow, *usual = [run.locator(".stage").evaluate_all(places) for run in page.locator("#runs > li").all()]
+        assert usual[0] == usual[1] == usual[2]
+        for bars in (slow, usual[0]):
+            assert all(width >= 3 for _, width, *_ in bars)
+            assert bars == sorted(bars)
+        assert [stage for *_, stage, _ in usual[0]] == ["listen", "stt", "chat", "tts"]
+        assert not any(is_cut for *_, is_cut in usual[0][:3])
+        assert [(stage, is_cut) for *_, stage, is_cut in slow] == [("listen", False), ("stt", False), ("chat", True)]
+
+
+def test_speaking_interrupts_the_answer(browser: Browser, url: str, question: bytes, story: bytes) -> None:
+    with opened(browser, url, SCRIPTED) as page:
         page.get_by_role("button", name="Talk").click()
+        become(page, "Listening")
+        say(page, story)
+        become(page, "Answering")
+        page.wait_for_timeout(3000)  # what is said sooner belongs to the command
+        say(page, question)
         expect(page.locator("#log .said.you")).to_have_count(2)
+        expect(page.locator("#log .said.you").last).to_contain_text("capital of France")
+        expect(page.locator("#runs > li").nth(1)).to_have_attribute("data-outcome", "cancelled")
+        become(page, "Ready")
+
+
+def test_the_button_interrupts_the_answer(browser: Browser, url: str, story: bytes) -> None:
+    with opened(browser, url, SCRIPTED) as page:
+        page.get_by_role("button", name="Talk").click()
+        become(page, "Listening")
+        say(page, story)
         become(page, "Answering")
         page.get_by_role("button", name="Interrupt").click()
-        expect(page.locator("#runs > li[data-outcome=cancelled]").first).to_be_visible()
-        # The microphone goes on speaking: on a busy machine it has its answer before the test looks again.
-        expect(page.locator("#talk-state")).to_have_text(re.compile("Listening|Thinking|Answering"))
+        become(page, "Listening")
+        expect(page.locator("#runs > li").nth(1)).to_have_attribute("data-outcome", "cancelled")
         page.keyboard.press("Escape")
         become(page, "Ready")
 

@@ -1,7 +1,5 @@
 """The page `/room` as people use it: in Chromium, with a microphone that hears them, before the real daemon."""
 
-import asyncio
-import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +10,12 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from satellite import __version__
-from satellite.audio.encoding import wav
 from satellite.audio.pcm import BYTES_PER_SECOND, CANONICAL, read_wav, write_wav
 from satellite.net.tls_certificate import ServerCertificate
 from satellite.skills.timers.timers import Duration
-from tests.browser import DESK, ELSEWHERE, PHONE, opened, relayed, running
+from tests.browser import DESK, ELSEWHERE, PHONE, SCRIPTED, opened, relayed, running, say
 from tests.doubles.satellite import ScriptedSatellite
-from tests.driven_rooms import NABU, added_rooms, spoken
+from tests.driven_rooms import NABU, added_rooms
 from tests.http_daemon import TOKEN, serving
 from tests.running_daemon import DATA, RunningDaemon
 from tests.waiting import eventually
@@ -27,7 +24,6 @@ pytestmark = pytest.mark.models
 
 TIME = read_wav(DATA / "commands" / "what_time_is_it.wav")
 GAP = bytes(BYTES_PER_SECOND // 4)
-SCRIPTED = "scripted_microphone.js"
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +36,9 @@ def browser(story: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield one
 
 
-@pytest.fixture(scope="module")
-def story(daemon: RunningDaemon) -> bytes:
-    """A command whose answer is long."""
-    text = "Tell me a long story about a ship, please. Do not stop before it has come to its end."
-    return asyncio.run(spoken(daemon, text, quiet_seconds=1))
-
-
 def become(page: Page, state: str) -> None:
     """Wait until the page is in a state."""
     expect(page.locator("body")).to_have_attribute("data-state", state)
-
-
-def say(page: Page, *sounds: bytes) -> None:
-    page.evaluate("speak", base64.b64encode(wav(b"".join(sounds), CANONICAL)).decode())
 
 
 def sounds(page: Page, wanted: bool = True) -> None:

@@ -50,9 +50,9 @@ async def test_a_question_is_answered(daemon: RunningDaemon, question: bytes, tm
         await until(lambda: room.status().doing == "speaking")
         await until(lambda: room.status().doing == "waiting for the wake word")
         assert "Paris" in await transcribed(daemon, read_wav(said))
+        await until(lambda: room.status().message == "the recording is over")
         status = room.status()
         assert (status.room, status.area, status.state) == ("study", "Study", "connected")
-        assert status.message == "the recording is over"
 
 
 @pytest.mark.models
