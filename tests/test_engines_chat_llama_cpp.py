@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,9 +36,9 @@ SILENCE_SECONDS = 5.0
 class Brain:
     """A model of few words."""
 
-    def __init__(self, *, parallel: int = 8) -> None:
+    def __init__(self, *, parallel: int = 8, silence_seconds: float = SILENCE_SECONDS) -> None:
         settings = LocalSettings(type="local", parallel=parallel)
-        self.chat = LlamaCppChat(settings, ChatSettings(max_tokens=60), silence_seconds=SILENCE_SECONDS, queue_size=2)
+        self.chat = LlamaCppChat(settings, ChatSettings(max_tokens=60), silence_seconds=silence_seconds, queue_size=2)
 
     def ask(self, question: str) -> "asyncio.Future[list[ChatDelta]]":
         """Begin to collect a whole answer."""
@@ -80,7 +81,7 @@ def text(deltas: list[ChatDelta]) -> str:
 
 
 @asynccontextmanager
-async def loaded(file: Path, **settings: int) -> AsyncIterator[Brain]:
+async def loaded(file: Path, **settings: Any) -> AsyncIterator[Brain]:
     """Have the model loaded and watched, and leave it at rest."""
     brain = Brain(**settings)
     await brain.chat.load(file)
@@ -121,7 +122,7 @@ async def test_it_answers(brain: Brain) -> None:
 
 
 async def test_answers_at_once_find_the_system_prompt_read(gguf: Path) -> None:
-    async with loaded(gguf, parallel=3) as brain:
+    async with loaded(gguf, parallel=3, silence_seconds=PATIENCE_SECONDS) as brain:
         system = Message("system", ChatSettings().system_prompt)
         asked = [brain.stats(system, Message("user", question)) for question in (FRANCE, SPAIN, STORY)]
         assert min(stats.cached_tokens or 0 for stats in await asyncio.gather(*asked)) > 25
@@ -142,7 +143,7 @@ async def test_closing_stops_the_model_at_its_next_token(brain: Brain) -> None:
 
 
 async def test_cancelling_stops_the_model_while_it_still_reads(gguf: Path) -> None:
-    async with loaded(gguf, parallel=1) as brain:
+    async with loaded(gguf, parallel=1, silence_seconds=PATIENCE_SECONDS) as brain:
         reading = brain.ask(LONG)
         await brain.at_work()
         reading.cancel()
@@ -187,7 +188,7 @@ async def test_a_conversation_that_does_not_fit_or_is_no_text_is_rejected(
 
 
 async def test_a_model_that_answers_one_at_a_time_lets_two_wait_and_ends_all_when_it_is_closed(gguf: Path) -> None:
-    async with loaded(gguf, parallel=1) as brain:
+    async with loaded(gguf, parallel=1, silence_seconds=PATIENCE_SECONDS) as brain:
         assert brain.chat._server is not None
         child, socket = brain.child(), brain.chat._server.socket
         assert not [c for c in child.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
