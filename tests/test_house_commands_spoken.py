@@ -14,7 +14,7 @@ pytestmark = pytest.mark.models
 ENGLISH = {
     "Tell the kitchen that dinner is ready.": ("SatelliteTell", "kitchen", "dinner is ready"),
     "Call the office.": ("SatelliteCall", "office", ""),
-    "Announce that dinner is ready.": ("HassBroadcast", None, "dinner is ready"),
+    "Please announce that dinner is ready.": ("HassBroadcast", None, "dinner is ready"),
     "Tell everyone that dinner is ready.": ("HassBroadcast", None, "dinner is ready"),
 }
 FRENCH = {
