@@ -97,6 +97,8 @@ class Grammar:
         self._messages: Mapping[str, Sequence[str]] = ours.get("messages", {})
         self._articles = tuple(ours.get("articles", ()))
         self._ordinals: Mapping[str, int] = ours.get("ordinals", {})
+        openers = "|".join(map(re.escape, ours.get("openers", ())))
+        self._openers = re.compile(rf"(?:\s*\b(?:{openers})\b[\s,.…]*)+", re.IGNORECASE) if openers else None
         own = {name: [_Block(tuple(texts), {})] for name, texts in ours.get("intents", {}).items()}
         self._ours = _compiled(language, upstream, ours, own, own=True)
         self._upstream = _compiled(language, upstream, ours, _answerable(upstream))
@@ -119,7 +121,7 @@ class Grammar:
         # Whisper writes "5-minute timer", the grammar "5 minute timer"; names may keep their hyphens.
         # "Set an alarm for 7:30" names the time of day.
         spelled = text if self._alarm_words.intersection(_words(text)) else _without_clock(text, self._units)
-        for reading in _readings(spelled):
+        for reading in self._readings(spelled):
             found: list[tuple[_Rank, Command]] = []
             for intents in (self._ours, self._upstream):
                 for result in recognize_all(reading, intents, slot_lists=names, language=self.language):
@@ -164,6 +166,13 @@ class Grammar:
             volume=_share(slots.get("volume_level", slots.get("volume_step", _STEPS.get(result.intent.name, 0)))),
             media=str(slots.get("media", "")),
         )
+
+    def _readings(self, text: str) -> Iterator[str]:
+        """Yield the text as the grammar expects it, then without a hesitation or an "and" at its beginning."""
+        yield from _readings(text)
+        opened = self._openers.match(text) if self._openers else None
+        if opened and re.search(r"\w", text[opened.end() :]):  # no word at all would be as good as "okay"
+            yield from _readings(text[opened.end() :])
 
     def _inflected(self, room: str) -> Iterator[str]:
         """Yield the name of a room, and its forms in languages that inflect it, by the first ending that it has."""
