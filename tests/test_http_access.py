@@ -69,6 +69,17 @@ def test_names_that_are_not_ours_are_refused(http: httpx.Client, host: str) -> N
     assert refusal(http.get("/status", headers={"Host": host})) == (421, "http-host-refused")
 
 
+def test_somebody_who_opens_a_page_is_refused_by_a_page(guarded: httpx.Client) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    refused = guarded.get("/room", headers={**browser, "Host": "<b>.example"})
+    assert (refused.status_code, refused.headers["content-type"]) == (421, "text/html; charset=utf-8")
+    assert "<p>host “&lt;b&gt;.example” is not allowed; add it to http.allowed_hosts" in refused.text
+    assert "<code>421 http-host-refused</code>" in refused.text
+    for path, code in (("/status", "401 http-unauthorized"), ("/rooom", "401 http-unauthorized")):
+        assert code in guarded.get(path, headers=browser).text
+    assert "404 http-not-found" in guarded.get("/rooom", headers={**browser, **RIGHT}).text
+
+
 def test_names_that_are_ours(guarded: httpx.Client) -> None:
     for host in ("127.0.0.1", "localhost:10800", "LOCALHOST.", "[::1]:10800", "192.168.1.2", "home.lan"):
         assert guarded.get("/status", headers={"Host": host, **RIGHT}).status_code == 200, host

@@ -378,7 +378,7 @@ def test_the_screen_stays_on(browser: Browser, url: str) -> None:
         expect(page.locator("body")).to_have_attribute("data-awake", "false")
 
 
-@pytest.mark.parametrize(("locale", "text"), [("en-GB", "Nobody spoke."), ("fr-FR", "Personne n'a parlé.")])
+@pytest.mark.parametrize(("locale", "text"), [("en-GB", "Nobody spoke."), ("fr-FR", "Personne n’a parlé.")])
 def test_what_did_not_work_is_said_in_the_language_of_the_page(
     browser: Browser, url: str, locale: str, text: str
 ) -> None:

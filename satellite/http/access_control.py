@@ -61,9 +61,10 @@ class AccessControl:
             ip_address(name)  # a bare address belongs to no site
         except ValueError:
             if name not in self._names:
-                raise HttpError(
-                    f"host “{shown(name)}” is not allowed; add it to http.allowed_hosts", code="http-host-refused"
-                ) from None
+                problem = (
+                    f"host “{shown(name)}” is not allowed; add it to http.allowed_hosts, or use the machine's address"
+                )
+                raise HttpError(problem, code="http-host-refused") from None
 
     def _check_origin(self, origin: str | None, host: str) -> None:
         """Refuse requests of another site's page: browsers send some of them without asking the server first."""

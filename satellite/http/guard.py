@@ -188,7 +188,7 @@ class _Client:
             if not self._finished:
                 self._abort()
             return
-        response = response_to(self._scope["path"], error)
+        response = response_to(self._scope, error)
         prefix = "" if self._is_http else "websocket."
         start = {
             "type": f"{prefix}http.response.start",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from html import escape
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -9,13 +10,28 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
+from starlette.types import Scope
 
 from satellite.errors import SatelliteError, shown
 from satellite.http.error_codes import HttpError, code_of, status_of
 
 MEDIA_TYPE = "application/problem+json"
+
+# Without a style: the policy allows none in the page, and who is refused cannot fetch one.
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>satellite: {title}</title>
+<h1>This page cannot be shown</h1>
+<p>{detail}.</p>
+<p><code>{status} {code}</code></p>
+</html>
+"""
 
 
 class Problem(BaseModel):
@@ -47,19 +63,22 @@ def of_error(error: Exception) -> Problem:
     return problem(error.code, str(error), error.more if isinstance(error, HttpError) else {})
 
 
-def response_to(path: str, error: Exception) -> Response:
-    """Return the answer to a request of `path` that failed with an error."""
-    return _response(path, of_error(error), error.headers if isinstance(error, HttpError) else {})
+def response_to(asked: Scope, error: Exception) -> Response:
+    """Return the answer to a request that failed with an error: for somebody who opens a page, a page."""
+    return _response(asked, of_error(error), error.headers if isinstance(error, HttpError) else {})
 
 
-def _response(path: str, failure: Problem, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+def _response(asked: Scope, failure: Problem, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     body = failure.model_dump()
-    if path.startswith("/v1/"):  # in OpenAI's form as well, which its clients show
+    if asked["path"].startswith("/v1/"):  # in OpenAI's form as well, which its clients show
         kind = "invalid_request_error" if failure.status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
         body["error"] = {"message": failure.detail, "type": kind, "code": failure.code, "param": body.get("param")}
     headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
     if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", "1")
+    if "text/html" in Headers(scope=asked).get("accept", ""):  # no program asks for that
+        shown_fields = {name: escape(str(value)) for name, value in body.items()}
+        return HTMLResponse(_PAGE.format_map(shown_fields), failure.status, headers)
     return Response(json.dumps(body, allow_nan=False), failure.status, headers, MEDIA_TYPE)
 
 
@@ -82,7 +101,7 @@ def install(app: FastAPI) -> None:
 
 
 async def _problem_of(request: Request, error: Exception) -> Response:
-    return response_to(request.url.path, error)
+    return response_to(request.scope, error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -92,12 +111,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if any(one["loc"] == ("body",) for one in error.errors()) and not _is_json(sent):
         kind = f"the request is {shown(sent)}" if sent else "the request has no Content-Type"
         return response_to(
-            request.url.path, HttpError(f"{kind}; expected application/json", code="http-unsupported-media-type")
+            request.scope, HttpError(f"{kind}; expected application/json", code="http-unsupported-media-type")
         )
     errors = [{"where": _dotted(one["loc"]), "what": one["msg"]} for one in error.errors()[:20]]
     detail = "; ".join(f"{one['where']}: {one['what']}" for one in errors)
     param = errors[0]["where"].removeprefix("body.")
-    return _response(request.url.path, problem("http-invalid", detail, {"errors": errors, "param": param}))
+    return _response(request.scope, problem("http-invalid", detail, {"errors": errors, "param": param}))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -107,7 +126,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"  # the guard makes GET of HEAD
-    return _response(request.url.path, body, headers)
+    return _response(request.scope, body, headers)
 
 
 def _is_json(content_type: str) -> bool:
