@@ -86,7 +86,7 @@ async def test_a_satellite_becomes_a_room_once_and_is_forgotten(
             "heard": False,
         }
         assert [room.state for room in daemon.house.hub.status()] == ["connected"]
-        with pytest.raises(SatelliteError, match="is a room already") as raised:
+        with pytest.raises(SatelliteError, match="is the room Kitchen already") as raised:
             await rooms(file, *words)
         assert raised.value.code == "device-ours"
         assert await rooms(file, "forget", "kitchen", "--uri", uri_of(daemon), "--json") == 0
@@ -138,9 +138,20 @@ async def test_without_a_daemon_the_room_is_configured_all_the_same(
         assert await rooms(file, "adopt", "--address", satellite.uri, "--uri", NOBODY, "--json") == 5
     out, err = capsys.readouterr()
     assert json.loads(out)["state"] == "written"
-    assert "127.0.0.1 is configured, but" in err
+    assert "Pi is configured, but" in err
     assert "start it: " in err
-    assert [room.name for room in loader.load(file).rooms] == ["127.0.0.1"]
+    assert [room.name for room in loader.load(file).rooms] == ["Pi"]
+
+
+async def test_of_a_device_that_is_named_only_the_rooms_name_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path)
+    async with ScriptedSatellite(name="Pi", mode="wake") as satellite:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+        assert await rooms(file, "adopt", "--address", satellite.uri, "--uri", NOBODY) == 5
+    assert "Pi answers as Pi\nname of the room (Pi): " in capsys.readouterr().out
+    assert [room.name for room in loader.load(file).rooms] == ["Pi"]
 
 
 async def test_a_daemon_that_reads_another_file_costs_the_file_nothing(tmp_path: Path) -> None:
@@ -192,7 +203,7 @@ async def test_programs_are_told_why_no_device_is_chosen(states: list[CandidateS
 async def test_a_program_that_was_not_asked_is_asked_once_it_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     async with EsphomeDevice(is_lva=True, formats=()) as device:
         found = FoundDevice(DeviceKind.ESPHOME, "pc", ("127.0.0.1",), device.port, is_program=True)
-        candidates = await examine([found], [], [])
+        candidates = await examine([found], {}, [])
         with pytest.raises(SatelliteError, match="--address") as raised:
             await adoption._chosen(candidates, Config(), [], Console(), asks=False)
         assert raised.value.code == "device-unknown"
@@ -241,7 +252,7 @@ async def test_a_device_without_a_key_is_given_one_that_nobody_sees(
             mac = "    mac: 20:f8:3b:00:00:01\n" if dials else ""
             assert file.read_text().endswith(f"  - name: study\n    uri: {device.uri}\n    key_file: {key_file}\n{mac}")
             assert device.claimed
-            with pytest.raises(SatelliteError, match="is a room already"):
+            with pytest.raises(SatelliteError, match="is the room study already"):
                 await rooms(file, *words, "--yes")
     out, err = capfd.readouterr()
     assert f"kept in {key_file}" in out
@@ -290,8 +301,8 @@ async def test_a_device_with_a_key_is_adopted_with_it(tmp_path: Path, given: boo
             assert keys_in(tmp_path) == {}
             return
         assert await rooms(file, *words, "--key-file", str(key_file)) == 5
-    assert keys_in(tmp_path) == {"esphome-127.0.0.1.key": key}
-    assert loader.load(file).rooms[0].model_dump()["key_file"] == tmp_path / "esphome-127.0.0.1.key"
+    assert keys_in(tmp_path) == {"esphome-kitchen.key": key}
+    assert loader.load(file).rooms[0].model_dump()["key_file"] == tmp_path / "esphome-kitchen.key"
 
 
 @pytest.mark.parametrize("words", [(), (WakeWord("okay_nabu", "Okay Nabu"),)])

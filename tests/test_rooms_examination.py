@@ -13,7 +13,7 @@ from wyoming.event import Event, async_write_event
 
 from satellite.config.rooms import EsphomeRoomSettings
 from satellite.errors import SatelliteError
-from satellite.rooms.candidates import Candidate, CandidateState, addresses_of, named_in
+from satellite.rooms.candidates import Candidate, CandidateState, addresses_of, room_of
 from satellite.rooms.esphome.provisioning import checked_key, connected, new_key, provision
 from satellite.rooms.examination import examine
 from satellite.system import logs
@@ -34,14 +34,14 @@ def found(port: int, kind: DeviceKind = DeviceKind.ESPHOME) -> FoundDevice:
 
 
 async def examined(device: EsphomeDevice, *keys: str) -> Candidate:
-    return (await examine([found(device.port)], [], keys))[0]
+    return (await examine([found(device.port)], {}, keys))[0]
 
 
 async def test_a_program_that_belongs_to_its_latest_client_is_left_alone() -> None:
     connected_to: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: connected_to.append(writer), "127.0.0.1", 0)
     async with server:
-        [candidate] = await examine([replace(found(server.sockets[0].getsockname()[1]), is_program=True)], [], [])
+        [candidate] = await examine([replace(found(server.sockets[0].getsockname()[1]), is_program=True)], {}, [])
     assert (candidate.state, "--address" in candidate.message) == (CandidateState.UNKNOWN, True)
     assert connected_to == []
 
@@ -140,9 +140,9 @@ async def test_a_wyoming_server_says_whether_it_is_a_satellite_and_is_not_claime
     async with ScriptedSatellite(name="Kitchen Pi", mode="wake") as satellite, silent_server() as port:
         states = [CandidateState.FREE, CandidateState.NO_SATELLITE, CandidateState.OFF]
         devices = [found(one, DeviceKind.WYOMING) for one in (satellite.port, port, 1)]
-        assert [one.state for one in await examine(devices, [], [])] == states
+        assert [one.state for one in await examine(devices, {}, [])] == states
         assert not satellite.claimed
-        (silent,) = await examine(devices[1:2], [], [])
+        (silent,) = await examine(devices[1:2], {}, [])
         assert (silent.state, "does not describe itself" in silent.message) == (CandidateState.OFF, True)
 
 
@@ -161,23 +161,25 @@ async def test_a_wyoming_server_says_whether_it_is_a_satellite_and_is_not_claime
 )
 async def test_a_device_that_the_configuration_names_is_ours_and_not_disturbed(uri: str, named: bool) -> None:
     device = FoundDevice(DeviceKind.ESPHOME, "kitchen", ("192.0.2.1",), 6053, mac="20f83b000001")
-    assert named_in([uri], device) is named
+    assert room_of(device, {uri: "den"}) == ("den" if named else None)
+    assert room_of(replace(device, kind=DeviceKind.WYOMING), {uri: "den"}) is None
     if named:
-        assert [one.state for one in await examine([device], [uri], [])] == [CandidateState.OURS]
+        (candidate,) = await examine([device], {uri: "den"}, [])
+        assert (candidate.state, "is the room den already" in candidate.message) == (CandidateState.OURS, True)
 
 
 def test_a_device_that_dials_is_named_by_its_mac() -> None:
     device = FoundDevice(DeviceKind.ESPHOME, "kitchen", ("192.0.2.1",), 6053, mac="20f83b000001")
     for mac, named in (("20:F8:3B:00:00:01", True), ("20:f8:3b:00:00:02", False), (None, False)):
         room = EsphomeRoomSettings(name="garden", uri="esphome://192.0.2.9", mac=mac)
-        assert named_in(addresses_of([room]), device) is named
+        assert room_of(device, addresses_of([room])) == ("garden" if named else None)
 
 
 @pytest.mark.parametrize(("host", "room"), [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
-async def test_a_room_is_not_disturbed_where_it_is_named_in_another_way(host: str, room: str) -> None:
+async def test_a_room_is_not_disturbed_where_it_is_room_of_another_way(host: str, room: str) -> None:
     async with EsphomeDevice() as device:
         one = FoundDevice(DeviceKind.ESPHOME, "kitchen", (host,), device.port)
-        (candidate,) = await examine([one], [f"esphome://{room}:{device.port}", "browser:"], [])
+        (candidate,) = await examine([one], {f"esphome://{room}:{device.port}": "den", "browser:": "hall"}, [])
         assert (candidate.state, list(device.taken)) == (CandidateState.OURS, [])
 
 

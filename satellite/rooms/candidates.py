@@ -1,6 +1,6 @@
 """Devices on the network that may become rooms, and what keeps one from it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -56,19 +56,19 @@ class Candidate:
     """The MAC address of a device that dials its server; empty of others."""
 
 
-def addresses_of(rooms: Sequence[RoomEntry]) -> list[str]:
-    """Return what names the devices of `rooms`, for `named_in`: their `uri`, and the `mac` of those that dial."""
-    macs = [room.mac for room in rooms if isinstance(room, EsphomeRoomSettings) and room.mac]
-    return [*(room.uri for room in rooms), *(f"esphome:{mac}" for mac in macs)]
+def addresses_of(rooms: Sequence[RoomEntry]) -> dict[str, str]:
+    """Return the names of `rooms` by what names their devices: the `uri`, and the `mac` of those that dial."""
+    dialling = [room for room in rooms if isinstance(room, EsphomeRoomSettings) and room.mac]
+    return {room.uri: room.name for room in rooms} | {f"esphome:{room.mac}": room.name for room in dialling}
 
 
-def named_in(uris: Iterable[str], device: FoundDevice) -> bool:
-    """Return whether one of the rooms' `uris` is that of the device."""
+def room_of(device: FoundDevice, rooms: Mapping[str, str]) -> str | None:
+    """Return the name of the room whose device it is; `rooms` are those of `addresses_of`."""
     known = {device.mac, *device.addresses, device.name.lower(), f"{device.name.lower()}.local"} - {""}
-    for uri in uris:
+    for uri, name in rooms.items():
         parts = urlsplit(uri)
         host = (parts.hostname or parts.path).lower().removesuffix(".")
-        same_port = (parts.port or device.port) == device.port
+        same_port = device.uri.startswith(f"{parts.scheme}:") and (parts.port or device.port) == device.port
         if same_port and (host in known or host.replace(":", "").replace("-", "") in known):
-            return True
-    return False
+            return name
+    return None

@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from satellite.errors import SatelliteError
-from satellite.rooms.candidates import Candidate, CandidateState, named_in
+from satellite.rooms.candidates import Candidate, CandidateState, room_of
 from satellite.rooms.esphome.provisioning import examine_esphome
 from satellite.wire import client
 from satellite.wire.browsing import DeviceKind, FoundDevice
@@ -22,17 +22,19 @@ _UNASKED = (
 )
 
 
-async def examine(devices: Sequence[FoundDevice], uris: Iterable[str], keys: Sequence[str]) -> list[Candidate]:
-    """Return the state of each of the `devices`, in order; those that `uris` names, and programs, are not disturbed.
+async def examine(devices: Sequence[FoundDevice], rooms: Mapping[str, str], keys: Sequence[str]) -> list[Candidate]:
+    """Return the state of each of the `devices`, in order; those of `rooms`, and programs, are not disturbed.
 
-    `keys` are keys in base64 that an ESPHome device may have.
+    `rooms` are those of `addresses_of`, `keys` keys in base64 that an ESPHome device may have. A device that is known
+    by its address alone gets the name that it gives itself.
     """
-    known = await _with_addresses(uris)
+    known = await _with_addresses(rooms)
 
     async def one(device: FoundDevice) -> Candidate:
         # A connection to a room that is in use would make linux-voice-assistant deaf to the server that it has.
-        if named_in(known, replace(device, addresses=(*device.addresses, *await _addresses(device.addresses[0])))):
-            return Candidate(device, CandidateState.OURS, "is a room already: satellite rooms")
+        everywhere = replace(device, addresses=(*device.addresses, *await _addresses(device.addresses[0])))
+        if (room := room_of(everywhere, known)) is not None:
+            return Candidate(device, CandidateState.OURS, f"is the room {room} already: satellite rooms")
         if device.kind is DeviceKind.WYOMING:
             return await _examine_wyoming(device)
         if device.is_program:
@@ -42,16 +44,15 @@ async def examine(devices: Sequence[FoundDevice], uris: Iterable[str], keys: Seq
     return await asyncio.gather(*map(one, devices))
 
 
-async def _with_addresses(uris: Iterable[str]) -> list[str]:
-    """Return `uris`, and beside those with a host's name the same ones with its addresses."""
-    found = list(uris)
-    parts = [one for one in map(urlsplit, found) if one.hostname]
-    for one, addresses in zip(
-        parts, await asyncio.gather(*(_addresses(one.hostname or "") for one in parts)), strict=True
-    ):
+async def _with_addresses(rooms: Mapping[str, str]) -> dict[str, str]:
+    """Return `rooms`, and beside those with a host's name the same ones with its addresses."""
+    found = dict(rooms)
+    parts = [(one, name) for one, name in ((urlsplit(uri), name) for uri, name in rooms.items()) if one.hostname]
+    resolved = await asyncio.gather(*(_addresses(one.hostname or "") for one, _ in parts))
+    for (one, name), addresses in zip(parts, resolved, strict=True):
         port = "" if one.port is None else f":{one.port}"
         hosts = [f"[{address}]" if ":" in address else address for address in addresses]
-        found += [f"{one.scheme}://{host}{port}" for host in hosts]
+        found |= {f"{one.scheme}://{host}{port}": name for host in hosts}
     return found
 
 
@@ -77,4 +78,4 @@ async def _examine_wyoming(device: FoundDevice) -> Candidate:
         return Candidate(device, CandidateState.OFF, f"{reason}; is it switched on?")
     if info.satellite is None:
         return Candidate(device, CandidateState.NO_SATELLITE, "is a Wyoming server, but not a satellite")
-    return Candidate(device, CandidateState.FREE, f"answers as {info.satellite.name}")
+    return Candidate(device.called(info.satellite.name), CandidateState.FREE, f"answers as {info.satellite.name}")

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange
@@ -56,6 +56,12 @@ class FoundDevice:
     def uri(self) -> str:
         """Return its address as a room's `uri`."""
         return device_uri(self.kind, self.addresses[0], self.port)
+
+    def called(self, name: str, friendly_name: str = "") -> "FoundDevice":
+        """Return it under the names that it gives itself, where so far only its address was known."""
+        if not name or self.name not in self.addresses:
+            return self
+        return replace(self, name=name, friendly_name=friendly_name)
 
 
 def device_uri(kind: DeviceKind, host: str, port: int) -> str:

@@ -71,11 +71,12 @@ async def adopt(args: argparse.Namespace) -> int:
     if asks and sys.stdin is None:  # it is closed, which input() takes for a fault of the program
         raise _nobody_answers()
     with _answering():
-        candidate = await _chosen(candidates, config, known, console, asks=asks)
+        is_named = bool(args.address) and len(candidates) == 1
+        candidate = await _chosen(candidates, config, known, console, asks=asks, is_named=is_named)
+        if candidate.message and (is_named or not asks):
+            console.print(f"{candidate.device.name} {candidate.message}")
         name = _room_name(args.room, candidate, config, asks=asks)
-    if candidate.message and not asks:
-        console.print(f"{candidate.device.name} {candidate.message}")
-    uri = await _lasting_uri(candidate.device)
+    uri = await _lasting_uri(candidate.device, keeps_address=bool(args.address))
     adopted = await steps.write(file, candidate, name, uri, keys, console.print)
     console.print(f"{name} is written to {file}; the old content is in {adopted.backup}")
     status = await _connect(args, adopted, config, console)
@@ -149,14 +150,27 @@ def _addressed(address: str) -> list[FoundDevice]:
 
 
 async def _chosen(
-    candidates: Sequence[Candidate], config: Config, keys: Sequence[str], console: Console, *, asks: bool
+    candidates: Sequence[Candidate],
+    config: Config,
+    keys: Sequence[str],
+    console: Console,
+    *,
+    asks: bool,
+    is_named: bool = False,
 ) -> Candidate:
-    """Return the device to adopt; raises `SatelliteError` where it is not free, or programs have to name it."""
+    """Return the device to adopt, the only one where that `is_named`.
+
+    Raises `SatelliteError` where it is not free, or programs have to name it.
+    """
     if not candidates:
         cure = "are they switched on, and in this network? Name one that is: satellite rooms adopt --address HOST"
         raise SatelliteError(f"no devices were found; {cure}", code="no-device")
     adoptable = [one for one in candidates if one.state in ADOPTABLE]
-    if asks:
+    if asks and is_named:
+        (candidate,) = candidates
+        if candidate.state is CandidateState.LOCKED:
+            candidate = await _unlocked(candidate, config, keys, console)
+    elif asks:
         console.print(_table(candidates))
         usual = candidates.index(adoptable[0]) + 1 if adoptable else 1
         choices = [str(number + 1) for number in range(len(candidates))]
@@ -209,9 +223,12 @@ def _room_name(given: str | None, candidate: Candidate, config: Config, *, asks:
     return name.strip()
 
 
-async def _lasting_uri(device: FoundDevice) -> str:
-    """Return a device's address that stays when the router gives it another one, where that can be resolved."""
-    if device.kind is DeviceKind.WYOMING or device.name in device.addresses:
+async def _lasting_uri(device: FoundDevice, *, keeps_address: bool = False) -> str:
+    """Return a device's address that stays when the router gives it another one, where that can be resolved.
+
+    Where it `keeps_address`, that by which the device was named.
+    """
+    if device.kind is DeviceKind.WYOMING or keeps_address or device.name in device.addresses:
         return device.uri.removesuffix(f":{_ESPHOME_PORT}")
     host = f"{device.name}.local"
     try:

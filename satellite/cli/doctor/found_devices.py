@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from satellite.cli.doctor import unit
 from satellite.cli.doctor.findings import Finding, Target, note
 from satellite.config.settings import Config
-from satellite.rooms.candidates import addresses_of, named_in
+from satellite.rooms.candidates import addresses_of, room_of
 from satellite.wire.browsing import FoundDevice, browse
 
 
@@ -18,8 +18,8 @@ async def _devices(target: Target) -> Sequence[Finding]:
 
 def unnamed(config: Config, found: Iterable[FoundDevice]) -> list[Finding]:
     """Return a note about those of the devices that no room of `config` names."""
-    uris = addresses_of(config.rooms)
-    new = [f"{one.friendly_name or one.name} at {one.uri}" for one in found if not named_in(uris, one)]
+    rooms = addresses_of(config.rooms)
+    new = [f"{one.friendly_name or one.name} at {one.uri}" for one in found if room_of(one, rooms) is None]
     if not new:
         return []
     seen = f"{', '.join(new)}: found on the network, and no room of the configuration"

@@ -137,6 +137,7 @@ async def _keys_to_try(device: FoundDevice, keys: Sequence[str]) -> Sequence[str
 
 async def _examined(device: FoundDevice, client: APIClient, key: str) -> Candidate:
     info = await client.device_info()
+    device = device.called(info.name, info.friendly_name)
     assert client.api_version is not None
     flags = info.voice_assistant_feature_flags_compat(client.api_version)
     if not flags & VoiceAssistantFeature.VOICE_ASSISTANT:
