@@ -73,11 +73,21 @@ def test_somebody_who_opens_a_page_is_refused_by_a_page(guarded: httpx.Client) -
     browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
     refused = guarded.get("/room", headers={**browser, "Host": "<b>.example"})
     assert (refused.status_code, refused.headers["content-type"]) == (421, "text/html; charset=utf-8")
-    assert "<p>host “&lt;b&gt;.example” is not allowed; add it to http.allowed_hosts" in refused.text
+    assert "<p>Host “&lt;b&gt;.example” is not allowed; add it to http.allowed_hosts" in refused.text
     assert "<code>421 http-host-refused</code>" in refused.text
-    for path, code in (("/status", "401 http-unauthorized"), ("/rooom", "401 http-unauthorized")):
-        assert code in guarded.get(path, headers=browser).text
-    assert "404 http-not-found" in guarded.get("/rooom", headers={**browser, **RIGHT}).text
+    for path in ("/status", "/rooom"):
+        page = guarded.get(path, headers=browser).text
+        assert "the pages / and /room ask for it.</p>" in page
+        assert "401 http-unauthorized" in page
+    page = guarded.get("/<b>", headers={**browser, **RIGHT}).text
+    assert "<p>Nothing answers GET /&lt;b&gt;; / is the dashboard" in page
+    assert "404 http-not-found" in page
+
+
+def test_who_asks_in_the_wrong_way_is_told_the_right_one(http: httpx.Client) -> None:
+    assert problem(http.get("/rooms/hall"))["detail"].startswith("nothing answers GET /rooms/hall; ")
+    assert problem(http.request("DELETE", "/chat"))["detail"] == "nothing answers DELETE /chat, only POST"
+    assert problem(http.post("/status"))["detail"] == "nothing answers POST /status, only GET, HEAD"
 
 
 def test_names_that_are_ours(guarded: httpx.Client) -> None:

@@ -308,13 +308,18 @@ def test_https_by_a_certificate_of_the_daemon(
     with serving(daemon, certificate=certificate, allowed_hosts=[ELSEWHERE]) as http:
         url = f"https://{ELSEWHERE}:{http.base_url.port}/"
         with room(browser, url, "lan", ignore_https_errors=True) as page:
-            page.goto(url)
             status = certificate.status()
             assert status is not None
-            page.locator("#certificate summary").click()
-            expect(page.locator("#certificate code")).to_have_text(status.fingerprint)
-            expect(page.locator("#certificate img")).to_be_visible()
-            assert page.locator("#certificate img").evaluate("image => image.naturalWidth") > 20
+            page.set_viewport_size(PHONE)
+            page.locator("#open-settings").click()
+            for container in ("#settings", "html"):
+                if container == "html":
+                    page.goto(url)
+                page.locator("#certificate summary").click()
+                expect(page.locator("#certificate code")).to_have_text(status.fingerprint)
+                expect(page.locator("#certificate img")).to_be_visible()
+                assert page.locator("#certificate img").evaluate("image => image.naturalWidth") > 20
+                assert page.locator(container).evaluate("node => node.scrollWidth <= node.clientWidth")
 
 
 def test_it_is_installable_and_opens_while_the_daemon_is_gone(daemon: RunningDaemon, browser: Browser) -> None:

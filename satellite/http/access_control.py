@@ -51,7 +51,8 @@ class AccessControl:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         # Not `==`: the time it takes would reveal how much of the token is right.
         if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token):
-            problem = "the token is wrong" if given else "a token is needed, as `Authorization: Bearer TOKEN`"
+            needed = "a token is needed, as `Authorization: Bearer TOKEN`; the pages / and /room ask for it"
+            problem = "the token is wrong" if given else needed
             raise HttpError(problem, code="http-unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, host: str) -> None:

@@ -28,7 +28,7 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>satellite: {title}</title>
 <h1>This page cannot be shown</h1>
-<p>{detail}.</p>
+<p>{sentence}.</p>
 <p><code>{status} {code}</code></p>
 </html>
 """
@@ -77,7 +77,8 @@ def _response(asked: Scope, failure: Problem, headers: Mapping[str, str] = Mappi
     if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("Retry-After", "1")
     if "text/html" in Headers(scope=asked).get("accept", ""):  # no program asks for that
-        shown_fields = {name: escape(str(value)) for name, value in body.items()}
+        sentence = failure.detail[:1].upper() + failure.detail[1:]
+        shown_fields = {name: escape(str(value)) for name, value in {**body, "sentence": sentence}.items()}
         return HTMLResponse(_PAGE.format_map(shown_fields), failure.status, headers)
     return Response(json.dumps(body, allow_nan=False), failure.status, headers, MEDIA_TYPE)
 
@@ -122,11 +123,15 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = code_of(error.status_code)
-    body = problem(code, str(error.detail), status=error.status_code)
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":
         headers["Allow"] = "GET, HEAD"  # the guard makes GET of HEAD
-    return _response(request.scope, body, headers)
+    detail, asked = str(error.detail), f"{request.method} {shown(request.url.path)}"
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"nothing answers {asked}; / is the dashboard, /room the page of a room, /openapi.json lists the rest"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"nothing answers {asked}, only {headers.get('Allow', 'another method')}"
+    return _response(request.scope, problem(code, detail, status=error.status_code), headers)
 
 
 def _is_json(content_type: str) -> bool:

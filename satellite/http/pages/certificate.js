@@ -11,10 +11,10 @@ const TEXTS = {
     until: "Valid until",
   },
   fr: {
-    compare: "Le navigateur se méfie de ce certificat, que le serveur a fait lui-même. Scannez le code et comparez : le navigateur montre la même empreinte SHA-256 pour le certificat, sinon ce n'est pas votre serveur.",
-    scan: "Scannez le code pour ouvrir la page d'une pièce.",
-    code: "Code QR avec l'adresse de la page",
-    until: "Valable jusqu'au",
+    compare: "Le navigateur se méfie de ce certificat, que le serveur a fait lui-même. Scannez le code et comparez\u00a0: le navigateur montre la même empreinte SHA-256 pour le certificat, sinon ce n’est pas votre serveur.",
+    scan: "Scannez le code pour ouvrir la page d’une pièce.",
+    code: "Code QR avec l’adresse de la page",
+    until: "Valable jusqu’au",
   },
 };
 

@@ -25,17 +25,17 @@ const ADVICE = {
       "Sans HTTPS, le navigateur interdit le micro à cette page.",
       "Activez HTTPS dans la configuration du serveur (http: {tls: auto}), ou placez un proxy devant lui (docs/https.md).",
       `Sur la machine du serveur, ouvrez plutôt http://localhost:${port()}.`,
-      `Depuis une autre machine : ssh -L ${port()}:localhost:${port()} ${location.hostname}, puis ouvrez http://localhost:${port()}.`,
+      `Depuis une autre machine\u00a0: ssh -L ${port()}:localhost:${port()} ${location.hostname}, puis ouvrez http://localhost:${port()}.`,
     ],
     unsupported: () => ["Ce navigateur ne sait pas enregistrer le son.", "Utilisez une version récente de Firefox, Chrome, Edge ou Safari."],
     denied: () => [
       "Le micro est bloqué pour cette page.",
-      "Touchez l'icône à gauche de l'adresse, autorisez le micro, puis réessayez.",
-      "S'il y est autorisé, vérifiez les réglages de confidentialité du système.",
+      "Touchez l’icône à gauche de l’adresse, autorisez le micro, puis réessayez.",
+      "S’il y est autorisé, vérifiez les réglages de confidentialité du système.",
     ],
-    missing: () => ["Aucun micro n'a été trouvé.", "Branchez-en un, ou activez-le dans les réglages du son, puis réessayez."],
-    busy: () => ["Le micro ne s'ouvre pas.", "Un autre programme l'utilise peut-être : fermez-le, puis réessayez."],
-    failed: (error) => [`Le micro est en panne : ${error?.message}`, "Rechargez la page et réessayez."],
+    missing: () => ["Aucun micro n’a été trouvé.", "Branchez-en un, ou activez-le dans les réglages du son, puis réessayez."],
+    busy: () => ["Le micro ne s’ouvre pas.", "Un autre programme l’utilise peut-être\u00a0: fermez-le, puis réessayez."],
+    failed: (error) => [`Le micro est en panne\u00a0: ${error?.message}`, "Rechargez la page et réessayez."],
   },
 };
 
