@@ -246,10 +246,11 @@ def test_the_later_page_takes_over_and_the_earlier_says_so(browser: Browser, url
 def test_a_page_over_plain_http_says_what_is_forbidden(daemon: RunningDaemon, browser: Browser) -> None:
     with serving(daemon, allowed_hosts=[ELSEWHERE]) as http:
         for locale, words in (("en-GB", "without HTTPS"), ("fr-FR", "Sans HTTPS")):
-            with opened(browser, f"http://{ELSEWHERE}:{http.base_url.port}/room", locale=locale) as page:
+            port = http.base_url.port
+            with opened(browser, f"http://{ELSEWHERE}:{port}/room", locale=locale) as page:
                 become(page, "blocked")
-                expect(page.locator("#notice")).to_contain_text(words)
-                expect(page.locator("#notice")).to_contain_text("tls: auto")
+                for text in (words, "tls: auto", f"http://localhost:{port}/room"):
+                    expect(page.locator("#notice")).to_contain_text(text)
 
 
 def test_a_refused_microphone_is_explained(browser: Browser, url: str) -> None:

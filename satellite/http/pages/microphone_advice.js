@@ -2,13 +2,16 @@
 
 const port = () => location.port || (location.protocol === "https:" ? "443" : "80");
 
+/** Return the address of this page on the daemon's machine, where the browser allows the microphone. */
+const onTheMachine = () => `http://localhost:${port()}${location.pathname}`;
+
 const ADVICE = {
   en: {
     insecure: () => [
       "The browser does not allow the microphone on pages without HTTPS.",
       "Turn HTTPS on in the daemon's configuration (http: {tls: auto}), or put a reverse proxy before it (docs/https.md).",
-      `On the machine that runs the daemon, open http://localhost:${port()} instead.`,
-      `From another machine: ssh -L ${port()}:localhost:${port()} ${location.hostname}, then open http://localhost:${port()}.`,
+      `On the machine that runs the daemon, open ${onTheMachine()} instead.`,
+      `From another machine: ssh -L ${port()}:localhost:${port()} ${location.hostname}, then open ${onTheMachine()}.`,
     ],
     unsupported: () => ["This browser cannot record sound.", "Use a current Firefox, Chrome, Edge or Safari."],
     denied: () => [
@@ -24,8 +27,8 @@ const ADVICE = {
     insecure: () => [
       "Sans HTTPS, le navigateur interdit le micro à cette page.",
       "Activez HTTPS dans la configuration du serveur (http: {tls: auto}), ou placez un proxy devant lui (docs/https.md).",
-      `Sur la machine du serveur, ouvrez plutôt http://localhost:${port()}.`,
-      `Depuis une autre machine\u00a0: ssh -L ${port()}:localhost:${port()} ${location.hostname}, puis ouvrez http://localhost:${port()}.`,
+      `Sur la machine du serveur, ouvrez plutôt ${onTheMachine()}.`,
+      `Depuis une autre machine\u00a0: ssh -L ${port()}:localhost:${port()} ${location.hostname}, puis ouvrez ${onTheMachine()}.`,
     ],
     unsupported: () => ["Ce navigateur ne sait pas enregistrer le son.", "Utilisez une version récente de Firefox, Chrome, Edge ou Safari."],
     denied: () => [
