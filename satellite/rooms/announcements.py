@@ -126,7 +126,8 @@ class Announcer:
         known = [room.settings.name for room in self._hub.rooms]
         if not known:
             raise SatelliteError(
-                "there are no rooms; name them in the configuration, under rooms: (name, and uri: tcp://HOST:10700)",
+                "there are no rooms; open the page /room in a browser, or name them in the configuration, under rooms: "
+                "(name, and uri: tcp://HOST:10700)",
                 code="unknown-room",
             )
         if unknown := [name for name in names if name not in known]:
