@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -88,7 +89,15 @@ def test_a_text_that_may_end_espeak_costs_nothing_but_itself(
 def test_after_the_end_of_a_reader_each_text_has_its_own_answer(bridge: EspeakBridge) -> None:
     assert said(bridge, "Hello.") == "həlˈoʊ"
     assert bridge._process is not None
-    [reader] = psutil.Process(bridge._process.pid).children()
+    program = psutil.Process(bridge._process.pid)
+
+    def waiting() -> list[psutil.Process]:  # the reader that has just answered may not have ended yet
+        with suppress(psutil.NoSuchProcess):
+            return [reader for reader in program.children() if reader.status() == psutil.STATUS_SLEEPING]
+        return []
+
+    eventually(waiting)
+    [reader] = waiting()
     reader.send_signal(signal.SIGSEGV)
     assert [said(bridge, text) for text in ("Hello.", "You.", "Hello.")] == ["həlˈoʊ", "juː", "həlˈoʊ"]
 

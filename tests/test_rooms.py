@@ -152,6 +152,7 @@ async def test_a_word_ends_a_sound_and_a_question_is_answered_without_the_wake_w
         await sounding
         asking = asyncio.create_task(room.ask(SharedSound.complete(VOICE, bytes(22_050))))
         await satellite.until("audio-stop")
+        await until(lambda: room.status().doing == "listening")
         await satellite.say(PAUSE + yes)
         assert "yes" in (await asking).text.lower()
 
