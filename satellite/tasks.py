@@ -184,8 +184,9 @@ def done_for_thread(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoo
 async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -> None:
     """Cancel tasks, wait until they have ended, and log failures that happen while they end.
 
-    Earlier failures are for their owners; asyncio itself logs those that are never retrieved. A task that takes longer
-    than `seconds` is abandoned, so that its owner does not hang with it.
+    Earlier failures are for their owners, unless the caller is being cancelled: then these are logged, too, since
+    nobody takes them any more. A task that takes longer than `seconds` is abandoned, so that its owner does not hang
+    with it.
     """
     ending = [task for task in tasks if not task.done()]
     left: set[asyncio.Task[Any]] = set(ending)
@@ -197,7 +198,8 @@ async def end_tasks(*tasks: asyncio.Task[Any], seconds: float = _STOP_SECONDS) -
             _, left = await asyncio.wait(left, timeout=seconds / _CANCELLATIONS)
     for task in left:
         _LOGGER.error("%s does not end, and is abandoned: %s", task.get_name(), task.get_stack(limit=1))
-    for task in ending:
+    caller = asyncio.current_task()
+    for task in tasks if caller is not None and caller.cancelling() else ending:
         if task not in left:
             log_failure(task)
 
@@ -225,11 +227,6 @@ async def attempt(work: Coroutine[Any, Any, T], name: str, seconds: float) -> T 
     task = begin_task(work, name)
     try:
         in_time, _ = await asyncio.wait([task], timeout=seconds)
-    except asyncio.CancelledError:
-        # It may have failed at the same moment, and nobody takes that failure any more.
-        if task.done():
-            log_failure(task)
-        raise
     finally:
         await end_tasks(task)
     if task in in_time and task.cancelled():

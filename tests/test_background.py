@@ -152,6 +152,22 @@ async def test_what_a_task_had_failed_of_before_is_its_owners_to_take(caplog: py
     assert "forgotten" in error
 
 
+async def test_what_a_task_had_failed_of_is_logged_as_its_owner_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def own() -> None:
+        task = begin_task(fails(), "read")
+        try:
+            await goes_on()
+        finally:
+            await end_tasks(task)
+
+    owner = begin_task(own(), "owner")
+    await asyncio.sleep(1)
+    await end_tasks(owner)
+    assert errors(caplog) == ["read failed"]
+
+
 @pytest.mark.parametrize(("failure", "logged"), [(ChatError("no model"), []), (KeyError("espeak"), ["ask failed"])])
 async def test_an_attempt_that_fails_as_its_caller_is_cancelled_is_logged_like_any_that_is_cut_off(
     failure: Exception, logged: list[str], caplog: pytest.LogCaptureFixture

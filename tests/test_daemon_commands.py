@@ -70,7 +70,7 @@ class World:
     def forget(self) -> None:
         """Wait from now on for events that are yet to come."""
         for room in (self.kitchen, self.bedroom):
-            room._unseen.clear()
+            room.forget()
 
     async def heard(self, room: ScriptedSatellite) -> str:
         return await asyncio.to_thread(self.daemon.call, understood(self.daemon, room))

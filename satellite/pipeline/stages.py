@@ -252,7 +252,7 @@ class Stages:
             while (delta := await deltas.get()) is not None:
                 yield delta
             await reader  # raises what `answer` raised
-        except (GeneratorExit, asyncio.CancelledError):
+        except GeneratorExit:
             # A client that leaves does not get as far as a failure that is already there.
             if reader.done():
                 log_failure(reader)

@@ -136,6 +136,10 @@ class ScriptedSatellite(Settings):
             raise TimeoutError(f"{self.name}: no {' or '.join(types)} in {seconds} s, but {came}") from None
         return self._unseen[min(found, key=lambda event: event.at).type].popleft()
 
+    def forget(self) -> None:
+        """Let `until` wait for what is yet to come."""
+        self._unseen.clear()
+
     async def send(self, event: Event) -> None:
         """Send the server an event; without a server, nobody."""
         if self._owner is not None:
