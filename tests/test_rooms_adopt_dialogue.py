@@ -65,8 +65,8 @@ async def test_control_c_changes_nothing_in_any_question(tmp_path: Path) -> None
     before = file.read_text()
     async with EsphomeDevice(key=KEY) as device:
         words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", device.uri, "--uri", NOBODY]
-        for keys in ((CONTROL_C,), ("1\n", CONTROL_C), ("1\n", f"{base64.b64encode(KEY).decode()}\n", CONTROL_C)):
-            asked = zip(("which one", "its key", "name of the room"), keys, strict=False)
+        for keys in ((CONTROL_C,), (f"{base64.b64encode(KEY).decode()}\n", CONTROL_C)):
+            asked = zip(("its key", "name of the room"), keys, strict=False)
             status, seen = await in_terminal(words, *asked, unseen=("its key",))
             assert (status, "nothing was changed" in seen, file.read_text()) == (130, True, before)
 
@@ -76,13 +76,13 @@ async def test_people_are_asked_in_a_terminal(tmp_path: Path) -> None:
     before = file.read_text()
     async with ScriptedSatellite(name="Kitchen Pi", mode="wake") as satellite:
         words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", satellite.uri, "--uri", NOBODY]
-        status, seen = await in_terminal(words, ("which one", "\x04"))
+        status, seen = await in_terminal(words, ("name of the room", "\x04"))
         assert (status, "nobody answers" in seen, file.read_text()) == (1, True, before)
-        status, seen = await in_terminal(words, ("which one", "1\n"), ("name of the room", "küche\n"))
+        status, seen = await in_terminal(words, ("name of the room", "küche\n"))
         assert "answers as Kitchen Pi" in seen
         assert (status, [room.name for room in loader.load(file).rooms]) == (5, ["küche"])
-        status, seen = await in_terminal(words, ("which one", "\n"))
-        assert (status, "is a room already" in seen) == (1, True)
+        status, seen = await in_terminal(words)
+        assert (status, "is the room küche already" in seen) == (1, True)
 
 
 async def test_a_key_is_typed_unseen(tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ async def test_a_key_is_typed_unseen(tmp_path: Path) -> None:
     async with EsphomeDevice(key=b"k" * 32) as device:
         words = [*SATELLITE, "--config", str(file), "rooms", "adopt", "--address", device.uri, "--uri", NOBODY]
         unseen, other = ("its key", "44 characters", "refuses that key"), base64.b64encode(KEY).decode()
-        wrong = (("which one", "7\n"), ("available options", "\n"), ("its key", "wrong\n"), ("44 characters", "\n"))
+        wrong = (("its key", "wrong\n"), ("44 characters", "\n"))
         status, seen = await in_terminal(words, *wrong, unseen=unseen)
         assert (status, "device-locked" in seen, "wrong" in seen) == (1, True, False)
-        answers = (("which one", "\n"), ("its key", f"{other}\n"), ("refuses that key", f"{key}\n"))
+        answers = (("its key", f"{other}\n"), ("refuses that key", f"{key}\n"))
         status, seen = await in_terminal(words, *answers, ("name of the room", "study\n"), unseen=unseen)
         assert (status, key in seen, list(keys_in(tmp_path).values())) == (5, False, [key])
 
