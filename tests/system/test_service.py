@@ -42,6 +42,11 @@ os.waitpid(int(thread), ALL)  # until it is killed
 """
 
 
+def processes(machine: Machine) -> list[str]:
+    """Return the numbers of the service's processes: the daemon, and espeak and the chat model beside it."""
+    return machine.run("cat /sys/fs/cgroup$(systemctl show -P ControlGroup satellite)/cgroup.procs").stdout.split()
+
+
 def test_a_question_is_answered(service: Machine) -> None:
     assert service.run(f"python3 -c '{DESCRIBE}'").stdout == "info\n"
     assert "Paris" in service.run("satellite ask 'What is the capital of France?'").stdout
@@ -120,6 +125,31 @@ def test_it_comes_back_after_a_crash(service: Machine) -> None:
     assert service.shown("LimitCORE") == "0"
 
 
+def test_nothing_is_left_of_it_when_it_is_killed(service: Machine) -> None:
+    service.run("satellite ask 'What is the capital of France?'")
+    before, main = processes(service), service.pid
+    assert int(service.run("pgrep -c -f '[e]speak_process'").stdout) >= 1
+    assert len(before) > 1
+    service.run(f"kill -KILL {main}")
+    service.until(f"! ps -o pid=,args= -p {','.join(before)}")
+    service.until("systemctl is-active satellite && satellite status")
+    service.run("satellite say 'What is the capital of France?' -o /tmp/question.wav")
+
+
+def test_an_espeak_that_is_killed_is_started_again(service: Machine) -> None:
+    service.run("satellite say 'It is there.' -o /tmp/there.wav")
+    before = service.pid
+    espeak = service.run(f"pgrep -P {before} -f '[e]speak_process'").stdout.strip()
+    service.run(f"kill -KILL {espeak}")
+    service.run("satellite say 'What is the capital of Germany?' -o /tmp/question.wav")
+    heard = json.loads(service.run("satellite ask /tmp/question.wav -o /tmp/answer.wav --json").stdout)
+    assert "capital of Germany" in heard["transcript"]
+    assert service.pid == before
+    again = service.run(f"pgrep -P {before} -f '[e]speak_process'").stdout.split()
+    assert len(again) == 1
+    assert espeak not in again
+
+
 def test_why_it_does_not_listen_is_in_the_journal(service: Machine) -> None:
     service.run("systemctl stop satellite; systemd-run -q --unit other python3 -m http.server 10300")
     service.until("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 10300))'")
@@ -172,9 +202,11 @@ def test_it_comes_back_when_an_engine_hangs(service: Machine, config: str) -> No
 
 def test_it_stops_in_time(service: Machine) -> None:
     service.run(f"systemd-run -q --unit talk -E HOME=/root sh -c '{TALK}'; sleep 3")
+    before = processes(service)
     service.run("systemctl stop satellite", seconds=15)
     assert service.shown("Result") == "success"
     assert service.run("journalctl -u satellite -o cat -n 3 SYSLOG_IDENTIFIER=satellite").stdout.endswith("stopped\n")
+    service.run(f"! ps -o pid=,args= -p {','.join(before)}")
     service.run("! pgrep -f '[s]atellite/current' && ! pgrep -f '[l]lama_server'")
     service.run("systemctl stop talk; systemctl start satellite", check=False)
 
@@ -184,3 +216,9 @@ def test_a_second_signal_ends_it_at_once(service: Machine) -> None:
     service.run(f"kill -STOP {before} && kill -TERM {before} && kill -INT {before} && kill -CONT {before}")
     service.until(f"test $(systemctl show -P MainPID satellite) != {before} && satellite status")
     assert "second signal: exiting at once" in service.run(f"journalctl -o cat _PID={before}").stdout
+
+
+def test_no_error_went_unforeseen(service: Machine) -> None:
+    """After all that the tests above did to it."""
+    journal = service.run("journalctl -u satellite -o cat").stdout
+    assert "Traceback (most recent call last)" not in journal, journal[journal.index("Traceback") :][:3000]

@@ -65,7 +65,7 @@ FAULTS = {
     "a model was changed": (
         f"printf XXXX | dd of={MODEL} bs=1 seek=1000 conv=notrunc",
         "model stt/tiny.en",
-        "does not match its hash",
+        "is not as it was fetched",
     ),
     "a model was cut": (f"truncate -s 1000 {MODEL}", "model stt/tiny.en", "model.bin has 1,000 of its"),
     "a model is missing": (f"rm -r {MODELS}/stt", "model stt/tiny.en", "is not in"),
