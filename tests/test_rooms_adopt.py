@@ -154,6 +154,18 @@ async def test_of_a_device_that_is_named_only_the_rooms_name_is_asked(
     assert [room.name for room in loader.load(file).rooms] == ["Pi"]
 
 
+async def test_a_name_that_a_device_gives_itself_is_text_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path)
+    async with ScriptedSatellite(name="Pi [/]\x1b[2J", mode="wake") as satellite:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+        assert await rooms(file, "adopt", "--address", satellite.uri, "--uri", NOBODY) == 5
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert [room.name for room in loader.load(file).rooms] == ["Pi [/]\\x1b[2J"]
+
+
 async def test_a_daemon_that_reads_another_file_costs_the_file_nothing(tmp_path: Path) -> None:
     file, other = written(tmp_path), tmp_path / "other.yaml"
     async with ScriptedSatellite(mode="wake") as satellite, serving(file, other) as daemon:

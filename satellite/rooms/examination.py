@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from satellite.errors import SatelliteError
+from satellite.errors import SatelliteError, shown
 from satellite.rooms.candidates import Candidate, CandidateState, room_of
 from satellite.rooms.esphome.provisioning import examine_esphome
 from satellite.wire import client
@@ -78,4 +78,5 @@ async def _examine_wyoming(device: FoundDevice) -> Candidate:
         return Candidate(device, CandidateState.OFF, f"{reason}; is it switched on?")
     if info.satellite is None:
         return Candidate(device, CandidateState.NO_SATELLITE, "is a Wyoming server, but not a satellite")
-    return Candidate(device.called(info.satellite.name), CandidateState.FREE, f"answers as {info.satellite.name}")
+    name = info.satellite.name
+    return Candidate(device.called(name), CandidateState.FREE, f"answers as {shown(name)}")

@@ -61,7 +61,7 @@ class FoundDevice:
         """Return it under the names that it gives itself, where so far only its address was known."""
         if not name or self.name not in self.addresses:
             return self
-        return replace(self, name=name, friendly_name=friendly_name)
+        return replace(self, name=shown(name), friendly_name=shown(friendly_name))
 
 
 def device_uri(kind: DeviceKind, host: str, port: int) -> str:

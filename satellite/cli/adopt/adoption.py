@@ -61,7 +61,7 @@ async def adopt(args: argparse.Namespace) -> int:
     check_editable(file)  # before anyone answers questions
     keys = KeyFolder(file)
     known = [*([read_key(args.key_file)] if args.key_file else []), *keys.all()]
-    console = Console(stderr=args.json, highlight=False, soft_wrap=True)
+    console = Console(stderr=args.json, highlight=False, soft_wrap=True, markup=False)  # it prints names of devices
     if args.address:
         candidates = await _candidates_at(args.address, config, known)
     else:
@@ -167,7 +167,7 @@ async def _chosen(
         raise SatelliteError(f"no devices were found; {cure}", code="no-device")
     adoptable = [one for one in candidates if one.state in ADOPTABLE]
     if asks and is_named:
-        (candidate,) = candidates
+        candidate = candidates[0]
         if candidate.state is CandidateState.LOCKED:
             candidate = await _unlocked(candidate, config, keys, console)
     elif asks:
@@ -219,7 +219,7 @@ def _room_name(given: str | None, candidate: Candidate, config: Config, *, asks:
     while name.strip().casefold() in taken:
         if given or not asks:
             raise ConfigError(f"there is a room called {name!r} already; choose another name by --room")
-        name = str(Prompt.ask(f"there is a room called {name!r} already; another name"))
+        name = str(Prompt.ask(Text(f"there is a room called {name!r} already; another name")))
     return name.strip()
 
 
